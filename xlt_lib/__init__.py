@@ -1,0 +1,25 @@
+"""Learn, reproduce and use cross-lingual transfer for low-resource languages."""
+
+__version__ = "0.1.0"
+
+# The public names and the module each lives in. A name is imported the first time it is asked for, so that
+# `import xlt_lib` loads neither torch nor transformers nor datasets.
+_HOME = {
+    "DataError": "data.errors",
+    "Language": "data.languages", "language": "data.languages",
+    "World": "data.world",
+    "load": "data.corpora",
+}
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name):
+    "Import a public name from its module the first time it is asked for."
+    if name not in _HOME: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__(): return sorted(set(globals()) | set(_HOME))
