@@ -1,0 +1,102 @@
+"""Imports point downwards; the library imports fast; modules come from notebooks; the drift check sees what it must."""
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+HEAVY = {"torch", "transformers", "datasets", "pandas", "matplotlib", "seaborn", "numpy", "fastcore"}
+NUMBERED = re.compile(r"(\d+)_")
+
+
+def notebooks(): return sorted((ROOT / "nbs").rglob("[!_.]*.ipynb"))
+
+
+def rank(path):
+    "(room, order in the room) of a module, from the notebook that its header names."
+    room, name = Path(re.search(r"File to edit: (\S+)\.$", path.read_text("utf-8"), re.M)[1]).parts[-2:]
+    return int(NUMBERED.match(room)[1]), int(NUMBERED.match(name)[1])
+
+
+def modules():
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts): p
+            for p in sorted((ROOT / "xlt_lib").rglob("*.py")) if not p.name.startswith("_")}
+
+
+def imported(module, path):
+    "Every xlt_lib module that a module imports, in functions too."
+    package = module.rsplit(".", 1)[0].split(".")
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            base = ".".join(base + ([node.module] if node.module else []))
+            names = [base] + [f"{base}.{a.name}" for a in node.names]
+        else: continue
+        yield from (n for n in names if n.startswith("xlt_lib."))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_downwards(module):
+    known = modules()
+    if module.startswith("xlt_lib.app."): return     # the command line is the only thing that knows everything
+    for name in imported(module, known[module]):
+        if name in known: assert rank(known[name]) < rank(known[module]), f"{module} imports {name}"
+
+
+def test_every_notebook_has_a_number_of_its_own():
+    for room in {p.parent for p in notebooks()}:
+        numbers = [NUMBERED.match(p.name)[1] for p in notebooks() if p.parent == room]
+        assert len(numbers) == len(set(numbers)), f"two notebooks of {room.name} share a number"
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_notebooks_are_committed_run_and_clean(path):
+    assert path.stat().st_size < 1_000_000
+    cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code" and c.source.strip()]
+    assert any(c.outputs for c in cells) or len(cells) < 3, "no output is saved: run nbdev-test --save"
+    for c in cells:
+        assert c.execution_count is None, "run nbdev-clean"
+        assert not [o for o in c.outputs if o.output_type == "error"], c.source[:80]
+
+
+def loaded_by(code):
+    "The top-level modules that a fresh Python has loaded after running `code`, and the seconds it took."
+    start = time.perf_counter()
+    code += "\nprint(*sorted({m.split('.')[0] for m in sys.modules}))"
+    out = subprocess.run([sys.executable, "-c", "import sys\n" + code], capture_output=True, text=True, check=True).stdout
+    return set(out.splitlines()[-1].split()), time.perf_counter() - start
+
+
+@pytest.mark.parametrize("code", ["import xlt_lib", "from xlt_lib.app.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"])
+def test_import_and_help_are_light(code):
+    found, seconds = loaded_by(code)
+    print(f"{code.splitlines()[-1]!r}: {seconds:.2f} s in a fresh Python")
+    assert not found & HEAVY, found & HEAVY
+
+
+def test_public_names_exist():
+    import xlt_lib
+    for name in xlt_lib.__all__: assert getattr(xlt_lib, name) is not None
+    with pytest.raises(AttributeError): xlt_lib.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("change", ["edit", "orphan", "new"])
+def test_drift_is_seen(tmp_path, change):
+    "The drift check passes on the tree as it is and fails on an edited module, an orphan, and an unexported notebook."
+    copy = tmp_path / "copy"
+    for part in ("nbs", "xlt_lib", "tests"): shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    errors, run = copy / "xlt_lib/data/errors.py", ["bash", "tests/drift.sh"]
+    if change == "edit":
+        assert subprocess.run(run, cwd=copy, capture_output=True).returncode == 0
+        errors.write_text(errors.read_text() + "\nx = 1\n")
+    if change == "orphan": shutil.copy(errors, copy / "xlt_lib/data/orphan.py")
+    if change == "new": errors.unlink()
+    assert subprocess.run(run, cwd=copy, capture_output=True).returncode == 1
