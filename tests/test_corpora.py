@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import REAL, needs_real
 
-from xlt_lib.data.corpora import choose, load
+from xlt_lib.data.corpora import choose, describe, load
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.hub import command, fetch, parquet_files
-from xlt_lib.data.labels import describe, our_label
+from xlt_lib.data.labels import our_label
 from xlt_lib.data.registry import Row, catalogue, halves, line_of, local_files, registry
 from xlt_lib.data.tasks import TASKS, features, task
 
@@ -29,12 +29,15 @@ def test_rows_are_complete():
         assert "NC" not in row.licence or row.non_commercial, row.name
         if row.hub:
             assert re.fullmatch(r"[\w.-]+/[\w.-]+", row.hub.id) and row.hub.languages, row.name
-            assert set(row.hub.codes) <= set(row.hub.languages) | {h for x in row.hub.languages for h in halves(x)}, row.name
+            assert set(row.hub.codes) <= set(row.hub.languages) | {h for x in row.hub.languages
+                                                                   for h in halves(x)}, row.name
 
 
 def test_the_hub_table_is_covered():
-    wanted = {"unimelb-nlp/wikiann", "mteb/AmazonReviewsClassification", "IWSLT/iwslt2017", "stanfordnlp/imdb", "lhoestq/conll2003",
-              "masakhane/masakhaner2", "masakhane/afrisenti", "masakhane/mafand", "ai4bharat/samanantar", "ai4bharat/indic_glue",
+    wanted = {"unimelb-nlp/wikiann", "mteb/AmazonReviewsClassification", "IWSLT/iwslt2017", "stanfordnlp/imdb",
+              "lhoestq/conll2003",
+              "masakhane/masakhaner2", "masakhane/afrisenti", "masakhane/mafand", "ai4bharat/samanantar",
+              "ai4bharat/indic_glue",
               "commul/universal_dependencies", "openlanguagedata/flores_plus"}
     assert wanted <= {r.hub.id for r in ROWS.values() if r.hub}
     assert ROWS["flores_plus"].hub.gated and ROWS["amazon_reviews"].opt_in
@@ -62,8 +65,10 @@ def test_names_and_directions():
     assert ROWS["mafand"].serves("sw-en") == "en-sw" and ROWS["mafand"].serves("sw-yo") is None
     assert ROWS["ntrex128"].serves("sw-yo") == "sw-yo" and ROWS["ntrex128"].serves("sw") is None
     assert ROWS["ntrex128"].names("pt-BR-sw", "test") == ["mt/ntrex128/pt-BR/test.txt", "mt/ntrex128/sw/test.txt"]
-    assert ROWS["ud_gsd"].splits("de") == ("dev", "test") and ROWS["masakhaner2"].splits("yo") == ("train", "dev", "test")
-    assert [halves(x) for x in ("en-sw", "pt-BR-en", "en-zh-CN", "pt-BR", "sw")] == [["en", "sw"], ["pt-BR", "en"], ["en", "zh-CN"], [], []]
+    assert ROWS["ud_gsd"].splits("de") == ("dev", "test") and ROWS["masakhaner2"].splits("yo") == ("train", "dev",
+                                                                                                   "test")
+    assert [halves(x) for x in ("en-sw", "pt-BR-en", "en-zh-CN", "pt-BR", "sw")] == [["en", "sw"], ["pt-BR", "en"],
+                                                                                     ["en", "zh-CN"], [], []]
 
 
 def test_catalogue_knows_what_is_here(tmp_path):
@@ -85,9 +90,12 @@ languages = ["yo"]
 id = "a/b"
 '''
 
-SLIPS = [("files =", "fils =", 3, "files"), ('"ner"', '"nre"', 2, "ner"), ('"conll"', '"conl"', 4, "conll"), ("tokens = 0, ", "", 5, "tokens"),
-         ("tokens =", "token =", 5, "tokens"), ('"LOC"', '"LOK"', 6, "LOC"), ("{split}", "{spilt}", 3, "split"), ('["yo"]', '"yo"', 7, "list"),
-         ("tokens = 0", "tokens = [", 5, "TOML"), ("id =", "di =", 9, "id"), ('id = "a/b"', "gated = true", 8, "id"), ('"a/b"', "7", 9, "str"),
+SLIPS = [("files =", "fils =", 3, "files"), ('"ner"', '"nre"', 2, "ner"), ('"conll"', '"conl"', 4, "conll"),
+         ("tokens = 0, ", "", 5, "tokens"),
+         ("tokens =", "token =", 5, "tokens"), ('"LOC"', '"LOK"', 6, "LOC"), ("{split}", "{spilt}", 3, "split"),
+         ('["yo"]', '"yo"', 7, "list"),
+         ("tokens = 0", "tokens = [", 5, "TOML"), ("id =", "di =", 9, "id"), ('id = "a/b"', "gated = true", 8, "id"),
+         ('"a/b"', "7", 9, "str"),
          ('tasks = ["ner"]', "tasks = []", 2, "no tasks"), ("[village]\n", "spare = 1\n[village]\n", None, "table")]
 
 
@@ -112,15 +120,18 @@ def test_own_rows_come_first_and_replace(tmp_path, monkeypatch):
 
 
 def test_line_of():
-    assert line_of(GOOD, "village", "map") == 6 and line_of(GOOD, "village.hub", "id") == 9 and line_of(GOOD, "village") == 1
+    assert line_of(GOOD, "village", "map") == 6 and line_of(GOOD, "village.hub",
+                                                            "id") == 9 and line_of(GOOD, "village") == 1
     assert line_of(GOOD, "village", "id") == 1     # stands in another table: the heading is the best there is
 
 
 # ---- labels -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("label,given,ours", [
-    ("B-DATE", {"DATE": "O"}, "O"), ("I-DATE", {"DATE": "O"}, "O"), ("B-PERSON", {"PERSON": "PER"}, "B-PER"), ("O", {}, "O"), ("B-O", {}, None),
-    ("B-O", {"B-O": "O"}, "O"), ("B-DATE", {}, None), ("PER", {}, None), ("E-PER", {}, None), ("", {}, None), ("B-X", {"X": ""}, "O")])
+    ("B-DATE", {"DATE": "O"}, "O"), ("I-DATE", {"DATE": "O"}, "O"), ("B-PERSON", {"PERSON": "PER"}, "B-PER"),
+                                              ("O", {}, "O"), ("B-O", {}, None),
+    ("B-O", {"B-O": "O"}, "O"), ("B-DATE", {}, None), ("PER", {}, None), ("E-PER", {}, None), ("", {}, None),
+                                              ("B-X", {"X": ""}, "O")])
 def test_entity_labels(label, given, ours):
     assert our_label(label, Row("r", ("ner",), map=given), task("ner")) == ours
 
@@ -136,7 +147,8 @@ map = {{ MISC = "O" }}
 languages = ["*"]
 ''' for s in ("IOB1", "IOB2", "BIOES")), "utf-8")
     monkeypatch.setenv("XLT_REGISTRY", str(tmp_path / "r.toml"))
-    files = {"IOB1": "I-PER B-PER O I-MISC I-LOC", "IOB2": "B-PER B-PER O B-MISC B-LOC", "BIOES": "S-PER S-PER O S-MISC S-LOC"}
+    files = {"IOB1": "I-PER B-PER O I-MISC I-LOC", "IOB2": "B-PER B-PER O B-MISC B-LOC",
+             "BIOES": "S-PER S-PER O S-MISC S-LOC"}
     for scheme, tags in files.items():
         (tmp_path / scheme).write_text("\n".join(f"w {tag}" for tag in tags.split()) + "\n", "utf-8")
         assert load("ner", "en", "train", tmp_path / scheme, scheme)[0]["tags"] == ["B-PER", "B-PER", "O", "O", "B-LOC"]
@@ -162,8 +174,9 @@ def test_every_row_loads_with_its_recorded_counts(name):
                 report = describe(data)
                 assert data.features == features(t) and set(data["language"]) == {code}
                 assert len(set(data["id"])) == len(data) == report["rows"]
-                if row.synonyms: assert len(data) >= 0.5 * row.counts[halves(code)[1]][split]   # one row a pair of synonyms
-                else: assert len(data) == (row.kept.get(code) or row.counts.get(code) or row.counts[halves(code)[1]])[split], (code, split, report)
+                if row.synonyms: assert len(data) >= 0.5 * row.counts[halves(code)[1]][split]   # a row a pair
+                else: assert len(data) == (row.kept.get(code) or row.counts.get(code)
+                                           or row.counts[halves(code)[1]])[split], (code, split, report)
 
 
 @needs_real
@@ -178,12 +191,14 @@ def test_what_is_dropped_is_explained():
         language = {"xed": "de", "bible_nt": "en-zu", "tico19_facebook": "en-es"}[name]
         report = describe(load(ROWS[name].tasks[0], language, "all", REAL, name))
         assert report["dropped"][why] > 0, report
-    assert ROWS["xed"].counts["de"]["all"] - ROWS["xed"].kept["de"]["all"] == describe(load("emotion", "de", "all", REAL, "xed"))["dropped"]["outside `keep`"]
+    report = describe(load("emotion", "de", "all", REAL, "xed"))
+    assert ROWS["xed"].counts["de"]["all"] - ROWS["xed"].kept["de"]["all"] == report["dropped"]["outside `keep`"]
 
 
 @needs_real
 def test_mapping_is_counted_as_in_the_statistics():
-    with open(REAL / "STATS.tsv", encoding="utf-8") as f: line = next(x for x in f if x.startswith("ner/masakhaner2/yo/test.txt"))
+    with open(REAL / "STATS.tsv", encoding="utf-8") as f: line = next(x for x in f
+                                                                      if x.startswith("ner/masakhaner2/yo/test.txt"))
     tags = dict(x.split(":") for x in line.rstrip("\n").split("\t")[4].split())
     data = load("ner", "yo", "test", REAL, "masakhaner2")
     assert describe(data)["mapped"] == {"B-DATE → O": int(tags["B-DATE"]), "I-DATE → O": int(tags["I-DATE"])}
@@ -203,7 +218,8 @@ def test_both_directions_read_the_same_files():
 def test_the_choice_does_not_depend_on_the_split(monkeypatch):
     assert choose("ner", "de", "uner_pud,wikineural", REAL)[0].name == "uner_pud"
     assert choose("ner", "yo", "wikineural, masakhaner2", REAL)[0].name == "masakhaner2"
-    with pytest.raises(DataError, match="uner_pud has no train for de.*wikineural"): load("ner", "de", "train", REAL, ["uner_pud", "wikineural"])
+    with pytest.raises(DataError, match="uner_pud has no train for de.*wikineural"): load("ner", "de", "train", REAL,
+                                                                                          ["uner_pud", "wikineural"])
     monkeypatch.setenv("XLT_DATA", str(REAL))
     assert describe(load("ner", "en", "dev", "local"))["dataset"] == "uner_ewt"
 
@@ -216,13 +232,16 @@ def _write(folder, name, text):
 
 
 def test_a_users_files_in_every_common_format(tmp_path):
-    cases = [("conll", "ner", "yo", "Ayọ̀ B-PER\nlọ O\n\n2020 B-DATE\n"), ("conllu", "parse", "en", "1\tGo\t_\tVERB\t_\t_\t0\troot\t_\t_\n\n"),
+    cases = [("conll", "ner", "yo", "Ayọ̀ B-PER\nlọ O\n\n2020 B-DATE\n"),
+             ("conllu", "parse", "en", "1\tGo\t_\tVERB\t_\t_\t0\troot\t_\t_\n\n"),
              ("tsv", "topic", "sw", "text\tlabel\nSoka\tsports\n"), ("csv", "mt", "en-sw", 'source,target\n"a, b",c\n'),
-             ("csv", "emotion", "sw", 'text,labels\nNzuri,"joy, trust"\nSawa,\n'), ("jsonl", "emotion", "sw", '{"text": "Nzuri", "labels": []}\n'),
+             ("csv", "emotion", "sw", 'text,labels\nNzuri,"joy, trust"\nSawa,\n'),
+             ("jsonl", "emotion", "sw", '{"text": "Nzuri", "labels": []}\n'),
              ("jsonl", "ner", "yo", '{"tokens": ["Ayọ̀"], "tags": ["B-PER"]}\n'), ("text", "mono", "sw", "Habari\n\n")]
     for like, t, language, text in cases:
         data = load(t, language, "train", _write(tmp_path, f"mine.{like}", text), like)
-        assert data.features == features(t) and data[0]["id"].startswith(f"{like}/{language}/train:") and describe(data)["files"] == [f"mine.{like}"]
+        assert data.features == features(t) and describe(data)["files"] == [f"mine.{like}"]
+        assert data[0]["id"].startswith(f"{like}/{language}/train:")
     _write(tmp_path, "en-sw/train.en", "a\nb\n"), _write(tmp_path, "en-sw/train.sw", "x\ny\n")
     assert load("mt", "sw-en", "train", tmp_path, "paired_text")["source"][:] == ["x", "y"]
     _write(tmp_path, "yo/test.conll", "Ayọ̀ B-PER\n")
@@ -239,12 +258,16 @@ def test_the_report_survives_a_round_trip(tmp_path):
 
 BAD = [(("nre", "sw", "train", "X"), "unknown task.*'ner'"), (("ner", "sw", "trian", "X"), "unknown split.*'train'"),
        (("ner", "qq", "train", "X"), "no ner data for qq.*sw"), (("mt", "sw", "train", "X"), "pair such as en-sw"),
-       (("ner", "en-sw", "train", "X"), "one code such as sw"), (("ner", "sw", "train", "X", "masakhaner"), "unknown data set.*'masakhaner2'"),
-       (("ner", "sw", "train", "X", "sib200"), "no ner in these data sets"), (("ner", "sw", "train", "X"), "no files for ner in sw.*masakhaner2/sw/train.txt"),
+       (("ner", "en-sw", "train", "X"), "one code such as sw"),
+       (("ner", "sw", "train", "X", "masakhaner"), "unknown data set.*'masakhaner2'"),
+       (("ner", "sw", "train", "X", "sib200"), "no ner in these data sets"),
+       (("ner", "sw", "train", "X"), "no files for ner in sw.*masakhaner2/sw/train.txt"),
        (("ner", "sw", "train", "X/none"), "no such folder"), (("ner", "sw", "train", "X/f.txt"), "such as conll"),
-       (("ner", "sw", "train", "X/f.txt", "colln"), "unknown data set.*'conll'"), (("mt", "en-sw", "train", "X/f.txt", "mafand"), "cannot be read"),
+       (("ner", "sw", "train", "X/f.txt", "colln"), "unknown data set.*'conll'"),
+       (("mt", "en-sw", "train", "X/f.txt", "mafand"), "cannot be read"),
        (("ner", "sw", "train", "X/f.txt", "conll"), "f.txt:2: a label outside the task ner: found 'B-FILM'.*map"),
-       (("pos", "sw", "train", "X/f.txt", "conll"), "f.txt:1: a label outside the task pos"), (("ner", "sw", "train", "local"), "XLT_DATA"),
+       (("pos", "sw", "train", "X/f.txt", "conll"), "f.txt:1: a label outside the task pos"),
+       (("ner", "sw", "train", "local"), "XLT_DATA"),
        (("ner", "sw", "train", "world", "conll"), "world has no data sets")]
 
 
@@ -252,7 +275,8 @@ BAD = [(("nre", "sw", "train", "X"), "unknown task.*'ner'"), (("ner", "sw", "tri
 def test_bad_calls_say_what_to_do(tmp_path, monkeypatch, call, message):
     monkeypatch.delenv("XLT_DATA", raising=False)
     _write(tmp_path, "f.txt", "x B-PER\ny B-FILM\n")
-    with pytest.raises(DataError, match=f"(?s){message}"): load(*[a.replace("X", str(tmp_path)) if a.startswith("X") else a for a in call])
+    with pytest.raises(DataError, match=f"(?s){message}"): load(*[a.replace("X", str(tmp_path)) if a.startswith("X")
+                                                                  else a for a in call])
 
 
 # ---- the Hub ----------------------------------------------------------------------------------------------------
@@ -271,7 +295,7 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def _publish(cache, name, path, columns, labels=None, revision=None):
+def _publish(cache, name, path, columns, labels=None):
     "Lays a file out as the Hub client does: bytes under blobs, a link under snapshots, the commit under refs."
     from datasets import ClassLabel, Dataset, List
     row, data = ROWS[name], Dataset.from_dict(columns)
@@ -279,7 +303,8 @@ def _publish(cache, name, path, columns, labels=None, revision=None):
         kind = ClassLabel(names=names)
         data = data.cast_column(column, List(kind) if isinstance(columns[column][0], list) else kind)
     repository = cache / f"datasets--{row.hub.id.replace('/', '--')}"
-    blob, link, ref = repository / "blobs" / path.replace("/", "_"), repository / "snapshots" / COMMIT / path, repository / "refs" / (revision or row.hub.revision)
+    blob, link = repository / "blobs" / path.replace("/", "_"), repository / "snapshots" / COMMIT / path
+    ref = repository / "refs" / row.hub.revision
     for f in (blob, link, ref): f.parent.mkdir(parents=True, exist_ok=True)
     data.to_parquet(blob)
     link.symlink_to(Path(*[".."] * (len(Path(path).parts) + 1)) / "blobs" / blob.name)
@@ -287,39 +312,58 @@ def _publish(cache, name, path, columns, labels=None, revision=None):
 
 
 T, S = [["Amina", "anaishi"]], ["Habari"]
-UD = dict(idx=["1"], text=["Dámelo ya"], tokens=[["Dámelo", "Da", "me", "lo", "ya"]], lemmas=[["_"] * 5], upos=[["_", "VERB", "PRON", "PRON", "ADV"]],
+UD = dict(idx=["1"], text=["Dámelo ya"], tokens=[["Dámelo", "Da", "me", "lo", "ya"]], lemmas=[["_"] * 5],
+          upos=[["_", "VERB", "PRON", "PRON", "ADV"]],
           head=[["_", "0", "1", "1", "1"]], deprel=[["_", "root", "iobj", "obj", "advmod"]])
-PUBLISHED = [   # data set, task, language, split, path in the repository, columns, class labels, what is expected of the first row
-    ("wikiann", "ner", "sw", "train", "sw/train-00000-of-00001.parquet", dict(tokens=T, ner_tags=[[1, 0]], langs=[["sw", "sw"]], spans=[["PER: Amina"]]),
+PUBLISHED = [   # data set, task, language, split, path in the repository, columns, class labels, the first row
+    ("wikiann", "ner", "sw", "train", "sw/train-00000-of-00001.parquet",
+     dict(tokens=T, ner_tags=[[1, 0]], langs=[["sw", "sw"]], spans=[["PER: Amina"]]),
      {"ner_tags": WIKIANN}, {"tokens": T[0], "tags": ["B-PER", "O"]}),
     ("masakhaner2", "ner", "sw", "dev", "swa/validation/0000.parquet", dict(id=["0"], tokens=T, ner_tags=[[8, 1]]),
-     {"ner_tags": ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE"]}, {"tags": ["O", "B-PER"]}),
+     {"ner_tags": ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE"]},
+     {"tags": ["O", "B-PER"]}),
     ("masakhaner2", "ner", "yo", "test", "yor/masakhaner2-test.parquet", dict(id=["0"], tokens=T, ner_tags=[[0, 1]]),
-     {"ner_tags": ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE"]}, {"tags": ["O", "B-PER"]}),
-    ("wikineural", "ner", "de", "dev", "data/val_de-00000-of-00001-abc.parquet", dict(tokens=T, ner_tags=[[7, 5]], lang=["de"]), None, {"tags": ["O", "B-LOC"]}),
-    ("conll2003", "ner", "en", "test", "default/test/0000.parquet", dict(id=["0"], tokens=T, pos_tags=[[1, 2]], chunk_tags=[[1, 2]], ner_tags=[[3, 4]]), None,
+     {"ner_tags": ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE"]},
+     {"tags": ["O", "B-PER"]}),
+    ("wikineural", "ner", "de", "dev", "data/val_de-00000-of-00001-abc.parquet",
+     dict(tokens=T, ner_tags=[[7, 5]], lang=["de"]), None, {"tags": ["O", "B-LOC"]}),
+    ("conll2003", "ner", "en", "test", "default/test/0000.parquet",
+     dict(id=["0"], tokens=T, pos_tags=[[1, 2]], chunk_tags=[[1, 2]], ner_tags=[[3, 4]]), None,
      {"tags": ["B-ORG", "I-ORG"]}),
-    ("uner_ewt", "ner", "en", "train", "en_ewt/train-00000-of-00001.parquet", dict(idx=["1"], text=["x"], tokens=T, ner_tags=[[1, 0]], annotator=[["a", "b"]]),
+    ("uner_ewt", "ner", "en", "train", "en_ewt/train-00000-of-00001.parquet",
+     dict(idx=["1"], text=["x"], tokens=T, ner_tags=[[1, 0]], annotator=[["a", "b"]]),
      {"ner_tags": WIKIANN}, {"tags": ["B-PER", "O"]}),
     ("ud_gsd", "parse", "es", "train", "parquet/es_gsd/train.parquet", UD, None,
-     {"tokens": ["Da", "me", "lo", "ya"], "tags": ["VERB", "PRON", "PRON", "ADV"], "heads": [0, 1, 1, 1], "relations": ["root", "iobj", "obj", "advmod"]}),
-    ("ud_gsd", "pos", "es", "train", "es_gsd/train-00000-of-00001.parquet", UD | {"upos": [[5, 0, 1, 1, 2]]}, {"upos": ["VERB", "PRON", "ADV", "X", "NOUN", "_"]},
+     {"tokens": ["Da", "me", "lo", "ya"], "tags": ["VERB", "PRON", "PRON", "ADV"], "heads": [0, 1, 1, 1],
+      "relations": ["root", "iobj", "obj", "advmod"]}),
+    ("ud_gsd", "pos", "es", "train", "es_gsd/train-00000-of-00001.parquet", UD | {"upos": [[5, 0, 1, 1, 2]]},
+     {"upos": ["VERB", "PRON", "ADV", "X", "NOUN", "_"]},
      {"tags": ["VERB", "PRON", "PRON", "ADV"]}),
-    ("afrisenti", "sentiment", "yo", "test", "yor/test/0000.parquet", dict(tweet=S, label=[2]), {"label": ["positive", "neutral", "negative"]}, {"text": S[0], "label": "negative"}),
-    ("amazon_reviews", "sentiment", "ja", "dev", "ja/validation-00000-of-00001.parquet", dict(text=S, label=[4]), None, {"label": "positive"}),
-    ("imdb", "sentiment", "en", "test", "plain_text/test-00000-of-00001.parquet", dict(text=S, label=[0]), {"label": ["neg", "pos"]}, {"label": "negative"}),
-    ("iitp_reviews", "sentiment", "hi", "dev", "iitp-pr.hi/validation/0000.parquet", dict(text=S, label=[1]), {"label": ["negative", "neutral", "positive"]}, {"label": "neutral"}),
-    ("brighter", "emotion", "zu", "dev", "zul/dev-00000-of-00001.parquet", dict(id=["1"], text=S, anger=[1], disgust=[0], fear=[1], joy=[0], sadness=[0], surprise=[0]), None,
+    ("afrisenti", "sentiment", "yo", "test", "yor/test/0000.parquet", dict(tweet=S, label=[2]),
+     {"label": ["positive", "neutral", "negative"]}, {"text": S[0], "label": "negative"}),
+    ("amazon_reviews", "sentiment", "ja", "dev", "ja/validation-00000-of-00001.parquet", dict(text=S, label=[4]), None,
+     {"label": "positive"}),
+    ("imdb", "sentiment", "en", "test", "plain_text/test-00000-of-00001.parquet", dict(text=S, label=[0]),
+     {"label": ["neg", "pos"]}, {"label": "negative"}),
+    ("iitp_reviews", "sentiment", "hi", "dev", "iitp-pr.hi/validation/0000.parquet", dict(text=S, label=[1]),
+     {"label": ["negative", "neutral", "positive"]}, {"label": "neutral"}),
+    ("brighter", "emotion", "zu", "dev", "zul/dev-00000-of-00001.parquet",
+     dict(id=["1"], text=S, anger=[1], disgust=[0], fear=[1], joy=[0], sadness=[0], surprise=[0]), None,
      {"labels": ["anger", "fear"]}),
-    ("sib200", "topic", "sw", "train", "swh_Latn/train-00000-of-00001.parquet", dict(index_id=[1], category=["health"], text=S), None, {"label": "health"}),
-    ("iwslt2017", "mt", "fr-en", "dev", "iwslt2017-en-fr/validation/0000.parquet", dict(translation=[{"en": "Good", "fr": "Bon"}]), None, {"source": "Bon", "target": "Good"}),
-    ("mafand", "mt", "en-yo", "test", "en-yor/test/0000.parquet", dict(translation=[{"en": "Good", "yor": "Ó dára"}]), None, {"source": "Good", "target": "Ó dára"}),
-    ("samanantar", "mt", "en-hi", "train", "hi/train-00000-of-00001.parquet", dict(idx=[0], src=["Good"], tgt=["अच्छा"]), None, {"target": "अच्छा"}),
+    ("sib200", "topic", "sw", "train", "swh_Latn/train-00000-of-00001.parquet",
+     dict(index_id=[1], category=["health"], text=S), None, {"label": "health"}),
+    ("iwslt2017", "mt", "fr-en", "dev", "iwslt2017-en-fr/validation/0000.parquet",
+     dict(translation=[{"en": "Good", "fr": "Bon"}]), None, {"source": "Bon", "target": "Good"}),
+    ("mafand", "mt", "en-yo", "test", "en-yor/test/0000.parquet", dict(translation=[{"en": "Good", "yor": "Ó dára"}]),
+     None, {"source": "Good", "target": "Ó dára"}),
+    ("samanantar", "mt", "en-hi", "train", "hi/train-00000-of-00001.parquet",
+     dict(idx=[0], src=["Good"], tgt=["अच्छा"]), None, {"target": "अच्छा"}),
 ]
 
 
 @pytest.mark.parametrize("name,t,language,split,path,columns,labels,first", PUBLISHED)
-def test_a_cache_with_the_published_columns_is_read_offline(hub, name, t, language, split, path, columns, labels, first):
+def test_a_cache_with_the_published_columns_is_read_offline(hub, name, t, language, split, path, columns, labels,
+                                                            first):
     with pytest.raises(DataError, match=f"hf download {ROWS[name].hub.id}"): load(t, language, split, "hub", name)
     _publish(hub, name, path, columns, labels)
     data = load(t, language, split, "hub", name)
@@ -331,7 +375,8 @@ def test_flores_is_joined_by_identifier(hub):
     for code, ids, text in (("swh_Latn", [1, 2], ["moja", "mbili"]), ("yor_Latn", [2, 3], ["èjì", "ẹ̀ta"])):
         _publish(hub, "flores_plus", f"devtest/{code}.parquet", dict(id=ids, text=text))
     data = load("mt", "sw-yo", "test", "hub", "flores_plus")
-    assert (data["source"][:], data["target"][:]) == (["mbili"], ["èjì"]) and describe(data)["dropped"] == {"on one side only": 2}
+    assert (data["source"][:], data["target"][:]) == (["mbili"],
+                                                      ["èjì"]) and describe(data)["dropped"] == {"on one side only": 2}
 
 
 def test_a_split_in_several_parts_must_be_whole(hub):
@@ -344,7 +389,8 @@ def test_a_split_in_several_parts_must_be_whole(hub):
 
 
 def test_what_is_missing_offline_is_named(hub):
-    for name, language, told in (("flores_plus", "sw", "Access has to be asked for.*Instead: ntrex128"), ("amazon_reviews", "en", "withdrawn.*Instead: nollysenti"),
+    for name, language, told in (("flores_plus", "sw", "Access has to be asked for.*Instead: ntrex128"),
+                                 ("amazon_reviews", "en", "withdrawn.*Instead: nollysenti"),
                                  ("masakhaner2", "zu", "refs/convert/parquet.*zul.*not for commercial use")):
         with pytest.raises(DataError, match=told): fetch(ROWS[name], language, "train")
     assert '--include "*yor/*validation*"' in command(ROWS["masakhaner2"], "yo", "dev")
@@ -359,9 +405,12 @@ def test_changed_columns_and_damaged_files_are_named(hub):
 
 
 @pytest.mark.parametrize("kind,status,error,told", [
-    ("GatedRepoError", 403, DataError, "access has to be asked for"), ("RepositoryNotFoundError", 404, DataError, "withdrawn"),
-    ("RepositoryNotFoundError", 401, DataError, "access has to be asked for"), ("RevisionNotFoundError", 404, DataError, "no such revision"),
-    ("HfHubHTTPError", 503, OSError, "503"), ("LocalEntryNotFoundError", None, OSError, "cannot be reached"), (None, None, OSError, "goes on where it stopped")])
+    ("GatedRepoError", 403, DataError, "access has to be asked for"),
+                                                    ("RepositoryNotFoundError", 404, DataError, "withdrawn"),
+    ("RepositoryNotFoundError", 401, DataError, "access has to be asked for"),
+                                                    ("RevisionNotFoundError", 404, DataError, "no such revision"),
+    ("HfHubHTTPError", 503, OSError, "503"), ("LocalEntryNotFoundError", None, OSError, "cannot be reached"),
+                                                    (None, None, OSError, "goes on where it stopped")])
 def test_what_the_hub_refuses_is_told_apart(hub, monkeypatch, capsys, kind, status, error, told):
     import huggingface_hub
     from huggingface_hub import constants, errors
@@ -370,7 +419,8 @@ def test_what_the_hub_refuses_is_told_apart(hub, monkeypatch, capsys, kind, stat
     def answer(*a, local_files_only, **k):
         if local_files_only: raise errors.LocalEntryNotFoundError("not cached")
         if kind is None: raise ConnectionResetError("connection reset by peer")
-        raise getattr(errors, kind)("no", **({"response": SimpleNamespace(status_code=status, headers={}, request=None)} if status else {}))
+        raise getattr(errors, kind)("no", **({"response": SimpleNamespace(status_code=status, headers={},
+                                                                          request=None)} if status else {}))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", answer)
     with pytest.raises(error, match=told) as e: fetch(ROWS["flores_plus"], "sw", "dev")
     assert isinstance(e.value, DataError) == (error is DataError)
@@ -386,11 +436,13 @@ def test_with_a_network_the_pinned_revision_and_only_the_needed_files_are_asked_
     def download(*a, local_files_only, **k):
         if local_files_only: return real(*a, local_files_only=True, **k)
         asked.append(k)
-        _publish(hub, "masakhaner2", "yor/train/0000.parquet", dict(id=["0"], tokens=T, ner_tags=[[0, 1]]), {"ner_tags": WIKIANN})
+        _publish(hub, "masakhaner2", "yor/train/0000.parquet", dict(id=["0"], tokens=T, ner_tags=[[0, 1]]),
+                 {"ner_tags": WIKIANN})
         return real(*a, local_files_only=True, **k)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     for _ in range(2): assert len(load("ner", "yo", "train", "hub", "masakhaner2")) == 1
-    assert [(k["revision"], k["repo_type"]) for k in asked] == [("refs/convert/parquet", "dataset")]   # the second call reads the cache
+    assert [(k["revision"], k["repo_type"]) for k in asked] == [("refs/convert/parquet",
+                                                                 "dataset")]   # the second call reads the cache
     assert asked[0]["allow_patterns"][0] == "*yor/*train*"
 
 

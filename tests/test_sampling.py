@@ -22,8 +22,8 @@ TIERS = {"en": "high", "de": "medium", "yo": "low"}
 
 def test_the_order_is_fixed_for_ever():
     ids = [toy()["id"][i] for i in order(toy(), 13)]
-    assert ids[:3] == [f"r{i}" for i in sorted(range(200), key=lambda i: hashlib.sha256(f"13\tr{i}".encode()).digest())[:3]]
-    assert hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16] == "EXPECTED"
+    assert ids == sorted(toy()["id"], key=lambda i: hashlib.sha256(f"13\t{i}".encode()).digest())
+    assert hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16] == "3ca32ec5c4a2291d"
 
 
 def test_nested_and_independent_of_file_order():
@@ -71,8 +71,9 @@ def test_only_training_data_is_thinned(name):
 
 
 def test_refusals():
-    with pytest.raises(DataError, match="without a tier"): sample_corpora({"sw": {"train": toy()}}, TIERS, SCENARIOS["low"])
-    with pytest.raises(DataError, match="not split"): sample_corpora({"en": {"all": toy()}}, TIERS, SCENARIOS["low"])
+    low = SCENARIOS["low"]
+    with pytest.raises(DataError, match="without a tier"): sample_corpora({"sw": {"train": toy()}}, TIERS, low)
+    with pytest.raises(DataError, match="not split"): sample_corpora({"en": {"all": toy()}}, TIERS, low)
     with pytest.raises(DataError, match="without an id"): order(toy().remove_columns("id"))
     with pytest.raises(DataError, match="no such column"): stratified_split(toy(), by="lable")
     for bad in ((0.7, 0.2, 0.2), (1.1, -0.1, 0.0)):
@@ -108,13 +109,14 @@ def test_split_ignores_file_order_and_groups_copies():
     assert all(set(a[s]["id"]) == set(b[s]["id"]) for s in a)
     assert set(a["train"]["text"]) & set(a["test"]["text"])   # 50 texts occur twice
     grouped = stratified_split(ds, seed=5, group="text")
-    assert not any(set(grouped[x]["text"]) & set(grouped[y]["text"]) for x, y in (("train", "dev"), ("train", "test"), ("dev", "test")))
-    assert [abs(len(grouped[s]) - n) <= 6 for s, n in (("train", 140), ("dev", 30), ("test", 30))] == [True] * 3
+    train, dev, test = (set(part["text"]) for part in grouped.values())
+    assert not train & dev and not train & test and not dev & test
+    assert all(abs(len(grouped[s]) - n) <= 6 for s, n in (("train", 140), ("dev", 30), ("test", 30)))
 
 
 def test_split_without_strata_and_by_lists():
-    rows = [dict(id=str(i), language="sw", dataset="d", domain="", text=str(i), labels=[["joy"], [], ["joy", "fear"]][i % 3])
-            for i in range(60)]
+    felt = [["joy"], [], ["joy", "fear"]]
+    rows = [dict(id=str(i), language="sw", dataset="d", domain="", text=str(i), labels=felt[i % 3]) for i in range(60)]
     parts = stratified_split(corpus("emotion", rows), by="labels")
     assert [sum(x == ["joy", "fear"] for x in p["labels"]) for p in parts.values()] == [14, 3, 3]
     assert [len(p) for p in stratified_split(corpus("emotion", rows), by=None).values()] == [42, 9, 9]

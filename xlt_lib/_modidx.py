@@ -293,6 +293,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'xlt_lib/data/meanings.py'),
                                        'xlt_lib.data.meanings.Names.choose': ( '1_data/meanings.html#names.choose',
                                                                                'xlt_lib/data/meanings.py'),
+                                       'xlt_lib.data.meanings.Names.form': ('1_data/meanings.html#names.form', 'xlt_lib/data/meanings.py'),
                                        'xlt_lib.data.meanings.Phrase': ('1_data/meanings.html#phrase', 'xlt_lib/data/meanings.py'),
                                        'xlt_lib.data.meanings.Storyteller': ( '1_data/meanings.html#storyteller',
                                                                               'xlt_lib/data/meanings.py'),

@@ -24,14 +24,17 @@ def existing_file(
         raise DataError("a folder where a file was expected", file=path, found=inside, expected="one file",
                         remedy="Name one of the files in it")
     if not path.exists():
-        near = get_close_matches(path.name, (p.name for p in path.parent.iterdir()), 3) if path.parent.is_dir() else None
-        raise DataError("no such file", file=path, remedy=f"The folder {path.parent} does not exist either" if near is None
-                        else f"Near it there is: {', '.join(near)}" if near else f"Look into {path.parent}")
+        if not path.parent.is_dir():
+            raise DataError("no such file", file=path, remedy=f"The folder {path.parent} does not exist either")
+        near = get_close_matches(path.name, (p.name for p in path.parent.iterdir()), 3)
+        remedy = f"Near it there is: {', '.join(near)}" if near else f"Look into {path.parent}"
+        raise DataError("no such file", file=path, remedy=remedy)
     return path
 
 # %% ../../nbs/1_data/07_bytes.ipynb #f499d803
-ARCHIVES = {b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"\xfd7zXZ\x00": "an xz file",
-            b"BZh91AY&SY": "a bzip2 file", b"\x28\xb5\x2f\xfd": "a zstd file", b"PAR1": "a Parquet file"}   # first bytes of each
+ARCHIVES = {   # the bytes that such a file begins with
+    b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"\xfd7zXZ\x00": "an xz file",
+    b"BZh91AY&SY": "a bzip2 file", b"\x28\xb5\x2f\xfd": "a zstd file", b"PAR1": "a Parquet file"}
 
 
 @contextmanager
@@ -42,10 +45,12 @@ def open_bytes(
     with open(existing_file(path), "rb") as raw:
         start = raw.peek(10)[:10]
         for magic, kind in ARCHIVES.items():
-            if start.startswith(magic): raise DataError(f"{kind} where text was expected", file=path, remedy="Unpack it first")
+            if start.startswith(magic):
+                raise DataError(f"{kind} where text was expected", file=path, remedy="Unpack it first")
         try: yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if start[:2] == b"\x1f\x8b" else raw
         except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-            raise DataError("a damaged gzip file", file=path, found=str(e), remedy="Fetch it again; `gzip -t` tests it") from None
+            raise DataError("a damaged gzip file", file=path, found=str(e),
+                            remedy="Fetch it again; `gzip -t` tests it") from None
 
 # %% ../../nbs/1_data/07_bytes.ipynb #13b97854
 def text_lines(
@@ -71,13 +76,14 @@ def nothing(
     path: str | Path,
 ) -> DataError:
     "The error for a file that could be read and holds nothing of what it was read for."
-    return DataError(f"no {what} in this file", file=path, expected="at least one", remedy="Was it saved, or fetched, whole?")
+    return DataError(f"no {what} in this file", file=path, expected="at least one",
+                     remedy="Was it saved, or fetched, whole?")
 
 
 def _wrong_encoding(path, number, found, offset, name):
     "The error for bytes that are not UTF-8, with the command that would make them so."
-    return DataError(f"not UTF-8 (byte {offset} of the file)", file=path, line=number, found=found, expected="UTF-8 text",
-                     remedy=f"If it is {name}: iconv -f {name} -t UTF-8 FILE > NEW")
+    return DataError(f"not UTF-8 (byte {offset} of the file)", file=path, line=number, found=found,
+                     expected="UTF-8 text", remedy=f"If it is {name}: iconv -f {name} -t UTF-8 FILE > NEW")
 
 
 def _decode(raw, path, number, offset):
@@ -85,4 +91,5 @@ def _decode(raw, path, number, offset):
     if b"\0" in raw: raise DataError("a NUL byte", file=path, line=number, found=raw[:20], expected="UTF-8 text",
                                      remedy="A binary file? If it is UTF-16: iconv -f UTF-16LE -t UTF-8 FILE > NEW")
     try: return raw.decode("utf-8")
-    except UnicodeDecodeError as e: raise _wrong_encoding(path, number, raw[e.start:e.end], offset + e.start, "LATIN1") from None
+    except UnicodeDecodeError as e:
+        raise _wrong_encoding(path, number, raw[e.start:e.end], offset + e.start, "LATIN1") from None

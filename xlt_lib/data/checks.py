@@ -60,7 +60,7 @@ KINDS = {   # kind → severity, what to do
     "duplicate": ("warning", "Keep one, or split with group= so that copies stay on one side."),
     "overlap": ("warning", "The same text in two data sets: do not train on one and test on the other."),
     "near leak": ("warning", "Almost the same text in training and test: read some, then decide as for a leak."),
-    "stray I-": ("warning", "An entity begins with I-: say how it is scored (strict IOB2 drops it, conlleval does not)."),
+    "stray I-": ("warning", "An entity begins with I-: say how it is scored. Strict IOB2 drops it, conlleval not."),
     "mojibake": ("warning", "UTF-8 was read as Latin-1 somewhere: t.encode('cp1252').decode('utf-8') often undoes it."),
     "control character": ("warning", "Not text: remove them."),
     "identical sides": ("warning", "The translation is the source: drop, unless it is a name or a number."),

@@ -52,7 +52,8 @@ def emotion_to_sentiment(
     return corpus("sentiment", kept), {"rows": len(fate), **{s: n[s] for s in SENTIMENTS}, **dropped}
 
 # %% ../../nbs/1_data/11_cleaning.ipynb #8522a55f
-TAG = re.compile(r"""<!--.*?-->|</?[A-Za-z][\w:-]*(?:\s+[\w:-]+\s*=\s*(?:"[^"<]*"|'[^'<]*'|[^\s"'<>]+))*\s*/?>""", re.S)
+_ATTRIBUTE = r"""\s+[\w:-]+\s*=\s*(?:"[^"<]*"|'[^'<]*'|[^\s"'<>]+)"""
+TAG = re.compile(rf"<!--(?:(?!<!--).)*?-->|</?[A-Za-z][\w:-]*(?:{_ATTRIBUTE})*\s*/?>", re.S)
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 

@@ -38,7 +38,7 @@ def _splitter(columns, separator, spaces_in_tokens):
 # %% ../../nbs/1_data/08_conll.ipynb #6a30c84d
 def read_conll(
     path: str | Path,
-    columns: dict[str, int],       # name of each wanted column → number of its field: from 0, or from the end: -1 is the last
+    columns: dict[str, int],       # name of each column → its field, counted from 0, or from the end: -1 is the last
     separator: str | None = None,  # "\t", " ", or None: any run of blanks and tabs
     comments: str | None = "#",    # how a comment begins; None where the file has none
     spaces_in_tokens: bool = False,   # tokens may hold the separator ("dix mille NUM")
@@ -47,7 +47,7 @@ def read_conll(
     "Sentences with one token a line and a blank line after each. Raises `DataError` for missing and surplus fields."
     split, width, first = _splitter(columns, separator, spaces_in_tokens), None, None
     need = max(-1, *columns.values()) + 1 - min(0, *columns.values())   # fields before and after the widest gap
-    even = separator != "\t" or min(columns.values()) < 0   # surplus fields are harmless only after tabs, counted from the left
+    even = separator != "\t" or min(columns.values()) < 0   # else surplus fields to the right are harmless
     for block in _blocks(path):
         while block and _is_comment(block[0][1], comments, separator, split, width or need): block.pop(0)
         rows = [(n, split(line)) for n, line in block if not line.startswith("-DOCSTART-")]
@@ -58,15 +58,16 @@ def read_conll(
             for i in columns.values():
                 if not fields[i]: fields[i] = _stand_in(empty, path, number, fields)
         if rows:
-            yield {"line": rows[0][0], "lines": [n for n, _ in rows]} | {c: [f[i] for _, f in rows] for c, i in columns.items()}
+            found = {c: [fields[i] for _, fields in rows] for c, i in columns.items()}
+            yield {"line": rows[0][0], "lines": [n for n, _ in rows]} | found
     if width is None: raise nothing("sentence", path)
 
 # %% ../../nbs/1_data/08_conll.ipynb #31fd260e
 def _uneven(path, number, fields, width, first):
     "The error for a line with too few or too many fields."
-    few = len(fields) < width
+    few, like = len(fields) < width, f" as in line {first}" if number != first else ""
     return DataError("a token without a tag, or a field missing" if few else "a line with too many fields", file=path,
-                     line=number, found=fields, expected=f"{width} fields" + (f" as in line {first}" if number != first else ""),
+                     line=number, found=fields, expected=f"{width} fields{like}",
                      remedy="Give each token all its fields; a blank line ends a sentence" if few else
                      "If tokens hold blanks, separate the columns with tabs or say `spaces_in_tokens`")
 
@@ -87,8 +88,8 @@ def _is_comment(line, sign, separator, split, width):
 # %% ../../nbs/1_data/08_conll.ipynb #3c0f3ff9
 def read_conllu(
     path: str | Path,   # CoNLL-U: universaldependencies.org/format.html
-) -> Iterator[dict]:    # {"line", "lines", "tokens", "tags" (UPOS), "heads" (0 is the root), "relations", "text" or None}
-    "The words of a treebank. Multi-word tokens (1-2) and empty nodes (8.1) are left out. Raises `DataError` for a broken tree."
+) -> Iterator[dict]:    # {"line", "lines", "tokens", "tags" (UPOS), "heads" (0 is the root), "relations", "text"}
+    "The words of a treebank, without multi-word tokens (1-2), empty nodes (8.1). Raises `DataError` for a broken tree."
     seen = False
     for block in _blocks(path):
         text = next((line[9:] for _, line in block if line.startswith("# text = ")), None)
@@ -106,12 +107,14 @@ def _tree(words, path, line):
     "Tokens, tags, heads and relations of one sentence, checked."
     numbers = {str(i): i for i in range(len(words) + 1)}
     for i, (n, fields) in enumerate(words, 1):
-        if problem := _word_problem(i, fields, numbers):
-            raise DataError(problem[0], file=path, line=n, found=fields[problem[1]], expected=problem[2], remedy=problem[3])
+        if wrong := _word_problem(i, fields, numbers):
+            problem, k, expected, remedy = wrong
+            raise DataError(problem, file=path, line=n, found=fields[k], expected=expected, remedy=remedy)
     heads = [numbers[f[6]] for _, f in words]
     if problem := _not_a_tree(heads):
-        raise DataError(problem, file=path, line=line, found=heads, expected="a tree: one root, which every word leads to")
-    return {"tokens": [f[1] for _, f in words], "tags": [f[3] for _, f in words], "heads": heads, "relations": [f[7] for _, f in words]}
+        raise DataError(problem, file=path, line=line, found=heads, expected="one root, to which every word leads")
+    column = {name: [f[k] for _, f in words] for name, k in {"tokens": 1, "tags": 3, "relations": 7}.items()}
+    return column | {"heads": heads}
 
 # %% ../../nbs/1_data/08_conll.ipynb #2af053b1
 def _word_problem(i, fields, numbers):
@@ -119,8 +122,9 @@ def _word_problem(i, fields, numbers):
     if fields[0] != str(i): return "a word number out of order", 0, str(i), "A blank line must stand between sentences"
     if not fields[1]: return "a word without a form", 1, "a word in field 2", None
     if fields[3] in ("", "_"): return "a word without a universal tag", 3, "a tag such as NOUN in field 4", None
-    if fields[6] not in numbers: return ("a head that is no word of the sentence", 6, f"a number from 0 to {len(numbers) - 1}",
-                                         "Files without trees: `read_conll` with columns tokens = 1, tags = 3")
+    if fields[6] not in numbers:
+        return ("a head that is no word of the sentence", 6, f"a number from 0 to {len(numbers) - 1}",
+                "Files without trees: `read_conll` with columns tokens = 1, tags = 3")
     if fields[7] in ("", "_"): return "a word without a relation", 7, "a relation such as nsubj in field 8", None
 
 # %% ../../nbs/1_data/08_conll.ipynb #9146432b

@@ -12,7 +12,7 @@ from pathlib import Path
 from .conll import read_conll, read_conllu
 from .errors import DataError, suggest
 from .hub import fetch, read_parquet, where
-from .labels import harmonise, join
+from .labels import describe, harmonise, join
 from .markup import read_ces, read_tmx
 from .readers import read_jsonl, read_lines, read_pairs, read_table
 from .registry import SEPARATORS, Row, data_folder, halves, local_files, registry
@@ -33,7 +33,8 @@ def choose(
     named = dataset.split(",") if isinstance(dataset, str) else dataset
     for name in named or ():
         if name.strip() not in rows: raise DataError("unknown data set", found=name, remedy=suggest(name, rows))
-    fit = [rows[n.strip()] for n in named] if named else [r for r in rows.values() if not r.opt_in and "*" not in r.languages]
+    fit = [rows[n.strip()] for n in named] if named else [r for r in rows.values() if not r.opt_in
+                                                          and "*" not in r.languages]
     fit = [r for r in fit if task_name in r.tasks]
     for row in fit:
         for stored in _stored(row, language, root): return row, stored
@@ -52,11 +53,15 @@ def _none_fits(task_name, language, named, fit, root):
     "The error for a language that no data set has; it names the languages that there are."
     if named and not fit: return DataError(f"no {task_name} in these data sets", found=", ".join(named),
                                            expected="a data set with that task: see `xlt data list`")
-    there = {code for r in fit for code in ((r.hub.languages if r.hub else ()) if root is None else r.languages)} - {"*"}
+    there = {code for r in fit for code in ((r.hub.languages if r.hub else ()) if root is None
+                                            else r.languages)} - {"*"}
     served = [r.name for r in fit if r.serves(language, hub=root is None)]
-    if served: return DataError(f"no files for {task_name} in {language}", file=root, found=f"nothing of {', '.join(served)}",
-                                expected=f"for example {(registry()[served[0]].names(language, 'train') + ['its files'])[0]}")
-    return DataError(f"no {task_name} data for {language}", found=", ".join(named or []) or None, remedy=suggest(language, there))
+    if served:
+        example = (registry()[served[0]].names(language, "train") + ["its files"])[0]
+        return DataError(f"no files for {task_name} in {language}", file=root, found=f"nothing of {', '.join(served)}",
+                         expected=f"for example {example}")
+    return DataError(f"no {task_name} data for {language}", found=", ".join(named or []) or None,
+                     remedy=suggest(language, there))
 
 # %% ../../nbs/1_data/10_corpora.ipynb #431cf1c1
 def read_raw(
@@ -71,7 +76,8 @@ def read_raw(
     lacking = row.lacks.get(language, ())
     kept = Counter()
     match row.format:
-        case "conll": yield from read_conll(files[0], columns, separator, spaces_in_tokens=row.spaces_in_tokens, empty=row.empty or None)
+        case "conll": yield from read_conll(files[0], columns, separator, spaces_in_tokens=row.spaces_in_tokens,
+                                            empty=row.empty or None)
         case "conllu": yield from read_conllu(files[0])
         case "table":
             columns = columns if row.columns or not row.indicators else {}
@@ -81,7 +87,8 @@ def read_raw(
         case "lines": yield from read_lines(files[0])
         case "pairs": yield from read_pairs(*files)
         case "tmx": yield from read_tmx(files[0], *halves(language))
-        case "joined": yield from join(*[_side(row.sides[s]["format"], f) for s, f in zip(halves(language), files, strict=True)], dropped)
+        case "joined": yield from join(*[_side(row.sides[s]["format"], f) for s,
+                                         f in zip(halves(language), files, strict=True)], dropped)
     if kept["dropped"]: dropped["outside `keep`"] += kept["dropped"]
 
 
@@ -95,9 +102,9 @@ def load(
     language: str,          # sw; for mt, alignment and lexicon a pair: en-sw
     split: str,             # train, dev, test; all, where the authors did not split
     source: str | Path = "world",   # world; hub; local ($XLT_DATA); or a data folder, or one file
-    dataset: str | list[str] | None = None,   # names from the registry, in order of preference; for one file: what it is like
+    dataset: str | list[str] | None = None,   # names, in order of preference; for one file: what it is like
 ):                          # `datasets.Dataset`
-    "A corpus in the one schema of its task, whatever the source. Raises `DataError`, or `OSError` if the network fails."
+    "A corpus in its task's one schema, whatever the source. Raises `DataError`, or `OSError` if the network fails."
     t = task(task_name)
     if split not in SPLITS: raise DataError("unknown split", found=split, remedy=suggest(split, SPLITS))
     if source == "world": return _world(task_name, language, split, dataset)
@@ -107,8 +114,10 @@ def load(
     row, stored = choose(task_name, language, dataset, root)
     files = local_files(row, root, stored, split)
     if not files: raise _no_split(row, t, root, stored, split)
-    facts = {"source": "local", "files": [f.relative_to(root).as_posix() for f in files], "expected": _expected(row, stored, split)}
-    return harmonise(read_raw(row, t, files, stored, lost := Counter()), row, t, language, split, files[0], stored != language, facts, lost)
+    facts = {"source": "local", "files": [f.relative_to(root).as_posix() for f in files],
+             "expected": _expected(row, stored, split)}
+    return harmonise(read_raw(row, t, files, stored, lost := Counter()), row, t, language, split, files[0],
+                     stored != language, facts, lost)
 
 # %% ../../nbs/1_data/10_corpora.ipynb #12ed8f99
 @lru_cache(maxsize=1)
@@ -134,9 +143,11 @@ def _file(t, language, split, file, dataset):
     row = registry().get(named[0])
     if not row: raise DataError("unknown data set", found=named[0], remedy=suggest(named[0], registry()))
     if t.name not in row.tasks or row.format in ("", "pairs", "joined"):
-        raise DataError(f"{row.name} cannot be read as {t.name} from one file", file=file, found=row.format or "Hub only", expected=f"one of {like}")
+        raise DataError(f"{row.name} cannot be read as {t.name} from one file", file=file, found=row.format
+                        or "Hub only", expected=f"one of {like}")
     lost = Counter()
-    return harmonise(read_raw(row, t, [file], language, lost), row, t, language, split, file, False, {"source": "file", "files": [file.name]}, lost)
+    return harmonise(read_raw(row, t, [file], language, lost), row, t, language, split, file, False,
+                     {"source": "file", "files": [file.name]}, lost)
 
 # %% ../../nbs/1_data/10_corpora.ipynb #afd84882
 def _no_split(row, t, root, language, split):
@@ -160,14 +171,16 @@ def _hub(t, language, split, dataset):
     row, stored = choose(t.name, language, dataset)
     lost, facts = Counter(), {"source": "hub"}
     raw = list(_hub_rows(row, t, stored, split, lost, facts))
-    return harmonise(raw, row, t, language, split, f"{row.hub.id}@{facts['revision'][:12]}", stored != language, facts, lost)
+    return harmonise(raw, row, t, language, split, f"{row.hub.id}@{facts['revision'][:12]}", stored != language, facts,
+                     lost)
 
 
 def _hub_rows(row, t, language, split, lost, facts):
     "Raw rows from the Hub: two configs joined by identifier, or one."
     if row.multiway: return join(*[_hub_side(row, row.hub.columns, s, split, facts) for s in halves(language)], lost)
     own = {c: p for c, p in row.hub.columns.items() if c in t.columns}
-    rows = _hub_side(row, own | {i: i for i in row.indicators if i not in row.lacks.get(language, ())}, language, split, facts)
+    rows = _hub_side(row, own | {i: i for i in row.indicators if i not in row.lacks.get(language, ())}, language,
+                     split, facts)
     return (_words(r, t) for r in rows) if t.name in ("pos", "parse") else rows
 
 

@@ -70,11 +70,12 @@ class Picture:
     def __repr__(self): return f"<picture, {len(self.svg):,} characters of SVG>"
 
     def save(self, path: str | Path) -> Path:
-        "Writes the SVG as a file and returns its path."
+        "Writes the SVG as a file, whole or not at all, and returns its path."
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.svg + "\n", "utf-8")
-        return path
+        aside = path.with_name(f".{path.name}.part")
+        aside.write_text(self.svg + "\n", "utf-8")
+        return aside.replace(path)
 
 
 def _svg(width: float, height: float, parts: list[str]) -> Picture:

@@ -86,9 +86,9 @@ WIDTH = 5   # characters in a shingle: long enough for two unrelated sentences t
 def shingles(
     text: str,   # a key
 ) -> set[str]:
-    "All pieces of five characters, the last ones padded. `shingles('ab')` is {'ab···', 'b····'}, · being the pad."
-    padded = text + "\0" * (WIDTH - 1)
-    return {padded[i:i + WIDTH] for i in range(len(text))}
+    "All pieces of five characters. `shingles('abcdef')` is {'abcde', 'bcdef'}; a shorter text is one piece, padded."
+    padded = text.ljust(WIDTH, "\0")
+    return {padded[i:i + WIDTH] for i in range(len(padded) - WIDTH + 1)}
 
 
 def jaccard(
@@ -114,16 +114,16 @@ def _signatures(keys, chunk=10_000):
 def _hashed(keys):
     "One 64-bit number for each shingle of the keys, one after another, and where each key begins."
     import numpy as np
-    codes = np.frombuffer("".join(k + "\0" * (WIDTH - 1) for k in keys).encode("utf-32-le"), np.uint32)
+    keys = [k.ljust(WIDTH, "\0") for k in keys]
+    codes = np.frombuffer("".join(keys).encode("utf-32-le"), np.uint32)
     lengths, last = np.array([len(k) for k in keys]), len(codes) - WIDTH + 1
     h = np.zeros(last, np.uint64)
     for i in range(WIDTH): h = h * np.uint64(0x100000001B3) + codes[i:last + i]      # a polynomial over five characters
     for shift, m in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):   # splitmix64 (Steele et al. 2014)
         h = (h ^ (h >> np.uint64(shift))) * np.uint64(m)
-    padded = lengths + WIDTH - 1
-    within = np.arange(padded.sum()) - np.repeat(padded.cumsum() - padded, padded)   # position in its own text
-    real = within < np.repeat(lengths, padded)
-    return h[real[:last]], lengths.cumsum() - lengths
+    left = np.repeat(lengths.cumsum(), lengths) - np.arange(len(codes))   # characters up to the end of the text
+    pieces = lengths - WIDTH + 1
+    return h[left[:last] >= WIDTH], pieces.cumsum() - pieces
 
 # %% ../../nbs/1_data/13_duplicates.ipynb #94bcca87
 def _candidates(signatures, least):

@@ -21,8 +21,8 @@ class Grammar:
         self.postpositions = self.orders["adposition"] == "Postpositions"
 
     # -- noun phrases ------------------------------------------------------------------------------------------------
-    def phrase(self, p: Phrase, role: str, relation: str, key: str, possessed: str = "") -> Node:
-        "A noun phrase marked for its role. `possessed` is the class of the noun it owns, if it is an owner."
+    def phrase(self, p: Phrase, role: str, relation: str, key: str, possessed: tuple[str, ...] = (), bare: bool = False) -> Node:
+        "A noun phrase in its role. `possessed`: class of the noun it owns, with its case and without; `bare`: no word for the role."
         words, noun_class = self.head_words(p, key)
         case = {"subject": "subj", "object": "obj", "person_object": "obj", "of": "gen"}.get(role, "obl")
         article, mark = self.article(p, noun_class, case), self.mark(p, role, noun_class, possessed)
@@ -35,7 +35,8 @@ class Grammar:
         head = group(words, len(words) - 1 if last else 0, "compound" if p.kind == "noun" else "flat")
         head.relation = relation
         self.furnish(head, p, noun_class, case, article, key)
-        if p.also: head.right.append(self.conjunct(p.also, role if affixed else "", key + "&"))
+        if p.also: head.right.append(self.conjunct(p.also, role, key + "&", bare=not affixed))
+        if bare: return head            # "in Kano and Lagos": a word for the role is said once, an affix twice
         return self.mark_with_word(head, mark, "ADP", "case", f"{key}:{role}", self.marks_after(role))
 
     def head_words(self, p: Phrase, key: str) -> tuple[list[Node], str]:
@@ -44,7 +45,8 @@ class Grammar:
         if p.kind == "noun":
             words, noun_class = self.lexicon.noun(p.head)
             return [Node(w, "NOUN", keys=(key,)) for w in words], noun_class
-        said = [(w, f"{key}.{i}") for i, id in enumerate(p.head.split("+")) for w in self.lexicon.name(id, self.names)]
+        place = p.entity != "PER" and p.pattern not in ("company", "foundation")     # those are named after people
+        said = [(w, f"{key}.{i}") for i, id in enumerate(p.head.split("+")) for w in self.lexicon.name(id, self.names, place)]
         if p.pattern:
             before, _, after = self.lexicon.words["organisations"][p.pattern].partition("*")
             glued_before, glued_after = bool(before) and not before.endswith(" "), bool(after) and not after.startswith(" ")
@@ -61,11 +63,11 @@ class Grammar:
         if p.determiner in ("this", "that"): return definite if definite.endswith("-") else ""
         return self.lexicon.marker(p.determiner, *keys) if p.determiner else ""
 
-    def mark(self, p: Phrase, role: str, noun_class: str, possessed: str) -> str:
+    def mark(self, p: Phrase, role: str, noun_class: str, possessed: tuple[str, ...]) -> str:
         "The word or affix of a role. A marker of persons goes before that of objects."
         kind = "name" if p.kind == "name" else p.determiner
-        keys = (possessed, kind, p.entity, noun_class) if role == "of" else (kind, p.entity, noun_class)
-        if role == "of" and p.kind == "name": keys = ("name", *keys)
+        keys = (kind, p.entity, noun_class)
+        if role == "of": keys = (*(["name"] if p.kind == "name" else []), *possessed, *keys)
         person = p.entity == "PER" or (p.kind == "noun" and "person" in concepts("nouns")[p.head].may)
         if role == "object" and person and (mark := self.lexicon.marker("person_object", *keys)): return mark
         return self.lexicon.marker(role, *keys) if role else ""
@@ -77,8 +79,9 @@ class Grammar:
     def furnish(self, head: Node, p: Phrase, noun_class: str, case: str, article: str, key: str):
         "Hangs adjective, owner, and article or demonstrative on a noun, from the inside out."
         if p.adjective: self.hang(head, self.attribute(p, noun_class, case, key), "adjective", "Adjective-Noun")
-        if p.owner: self.hang(head, self.phrase(p.owner, "of", "nmod", key + "/", noun_class), "genitive", "Genitive-Noun")
-        word = self.lexicon.marker(p.determiner, noun_class) if p.determiner in ("this", "that") else article
+        if p.owner: self.hang(head, self.phrase(p.owner, "of", "nmod", key + "/", (f"{noun_class}.{case}", noun_class)), "genitive", "Genitive-Noun")
+        this = p.determiner in ("this", "that")
+        word = self.lexicon.marker(p.determiner, f"{noun_class}.{case}", noun_class) if this else article
         if not word: return
         determiner = self.word_group(word, "DET", "det", f"{key}:det")
         self.hang(head, determiner, "demonstrative", "Demonstrative-Noun")
@@ -96,9 +99,9 @@ class Grammar:
             attach(words, self.lexicon.marker("definite", noun_class), f"{key}:det", {})
         return group(words, 0 if self.settings["noun_head"] == "first" else len(words) - 1, "amod")
 
-    def conjunct(self, p: Phrase, role: str, key: str) -> Node:
-        "… and the other thing."
-        node = self.phrase(p, role, "conj", key)
+    def conjunct(self, p: Phrase, role: str, key: str, bare: bool) -> Node:
+        "… and the other thing, in the same case."
+        node = self.phrase(p, role, "conj", key, bare=bare)
         return self.introduce(node, "and", "CCONJ", "cc", key + ":and", final=False)
 
     def word_group(self, text: str, upos: str, relation: str, key: str) -> Node:

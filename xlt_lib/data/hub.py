@@ -71,7 +71,7 @@ def fetch(
     language: str,        # as the row's Hub version names it
     split: str,
 ) -> tuple[list[Path], str]:   # Parquet files in the cache, and the commit they belong to
-    "The files of a split: from the cache, or else from the network. Raises `DataError` if they cannot be had, `OSError` if the network fails."
+    "The files of a split, from the cache or the network. Raises `DataError`, or `OSError` if the network fails."
     names = where(row, language, split)
     for here in (True, False):
         if not here and offline(): break
@@ -92,7 +92,8 @@ def _snapshot(row, names, here):
         raise OSError(f"the Hub cannot be reached, and {row.hub.id} is not in the cache: {e.__cause__ or e}") from None
     except (errors.HfHubHTTPError, errors.EntryNotFoundError) as e: raise _refused(row, e) from None
     except OSError as e:
-        raise OSError(f"fetching {row.hub.id} failed: {e}. Run the same command again: it goes on where it stopped") from None
+        again = "Run the same command again: it goes on where it stopped"
+        raise OSError(f"fetching {row.hub.id} failed: {e}. {again}") from None
 
 # %% ../../nbs/1_data/09_hub.ipynb #99ac5fb8
 def _terms(row):
@@ -117,14 +118,17 @@ def _away(row, language, split):
 def _refused(row, error):
     "The error for what the Hub would not give."
     from huggingface_hub import errors
-    page, status = f"https://huggingface.co/datasets/{row.hub.id}", getattr(getattr(error, "response", None), "status_code", None)
+    page, status = f"https://huggingface.co/datasets/{row.hub.id}", getattr(getattr(error, "response", None),
+                                                                            "status_code", None)
     if isinstance(error, errors.GatedRepoError) or status in (401, 403) and row.hub.gated:
-        return DataError(f"{row.name}: access has to be asked for", remedy=f"Ask on {page}, then `hf auth login`.{_instead(row)}")
+        return DataError(f"{row.name}: access has to be asked for",
+                         remedy=f"Ask on {page}, then `hf auth login`.{_instead(row)}")
     if isinstance(error, errors.RevisionNotFoundError):
         return DataError(f"{row.name}: no such revision of {row.hub.id}", found=row.hub.revision,
-                         remedy=f"Look at {page}/tree/main and put a newer revision into a row of your own.{_instead(row)}")
+                         remedy=f"Look at {page}/tree/main and put a newer one into a row of your own.{_instead(row)}")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.EntryNotFoundError)):
-        return DataError(f"{row.name}: withdrawn, renamed or private", found=row.hub.id, remedy=f"{row.note} {page}{_instead(row)}".strip())
+        return DataError(f"{row.name}: withdrawn, renamed or private", found=row.hub.id,
+                         remedy=f"{row.note} {page}{_instead(row)}".strip())
     return OSError(f"the Hub answered {status or 'with an error'} for {row.hub.id}: {error}")
 
 # %% ../../nbs/1_data/09_hub.ipynb #e30a9a03
@@ -160,7 +164,8 @@ def read_parquet(
     for file in files:
         try: table = pq.read_table(file)
         except (pa.ArrowInvalid, OSError) as e:
-            raise DataError("a damaged Parquet file", file=file, found=str(e)[:60], remedy="Delete it from the cache and fetch it again") from None
+            raise DataError("a damaged Parquet file", file=file, found=str(e)[:60],
+                            remedy="Delete it and fetch it again") from None
         values = [_values(table, path, row) for path in columns.values()]
         for number, record in enumerate(zip(*values, strict=True), number + 1):  # noqa: B007, B020
             yield {"line": number} | dict(zip(columns, record, strict=True))

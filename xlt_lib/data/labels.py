@@ -24,7 +24,8 @@ def our_label(
     "What a label becomes."
     prefix, _, kind = label.partition("-")
     if label in row.map: ours = row.map[label]
-    elif t.name == "ner" and kind in row.map: ours = row.map[kind] if row.map[kind] in ("O", "") else f"{prefix}-{row.map[kind]}"
+    elif t.name == "ner" and kind in row.map:
+        ours = row.map[kind] if row.map[kind] in ("O", "") else f"{prefix}-{row.map[kind]}"
     else: ours = label
     if t.name != "ner": return ours if ours in t.labels or ours == "" and label in row.map else None
     prefix, _, kind = ours.partition("-")
@@ -43,7 +44,8 @@ def map_labels(
     if not column: return Counter()
     seen = Counter(chain.from_iterable(r[column] for r in rows) if many else (r[column] for r in rows))
     ours = {label: our_label(str(label), row, t) for label in seen}
-    if wrong := next((label for label, o in ours.items() if o is None), None): raise _outside(rows, column, many, wrong, t, file)
+    if wrong := next((label for label, o in ours.items() if o is None), None): raise _outside(rows, column, many,
+                                                                                              wrong, t, file)
     for r in rows: r[column] = [ours[x] for x in r[column]] if many else ours[r[column]]
     if t.name == "ner" and row.scheme != "IOB2":
         for r in rows: r[column] = to_iob2(r[column], row.scheme, repair=False)
@@ -54,7 +56,8 @@ def _outside(rows, column, many, label, t, file):
     "The error for a label that the task does not have, at the line where it first stands."
     r = next(r for r in rows if (label in r[column] if many else r[column] == label))
     line = r["lines"][r[column].index(label)] if "lines" in r else r["line"]
-    return DataError(f"a label outside the task {t.name}", file=file, line=line, found=label, expected=f"one of {', '.join(t.labels)}",
+    return DataError(f"a label outside the task {t.name}", file=file, line=line, found=label,
+                     expected=f"one of {', '.join(t.labels)}",
                      remedy=f'Is it the right column? If so, map it in a registry row: map = {{ "{label}" = "…" }}')
 
 # %% ../../nbs/1_data/09_labels.ipynb #9b943767
@@ -68,7 +71,8 @@ def _expand(rows, row, t):
         if not mark: yield r
         else:
             pairs = [(s, x) for s in r["source"].split(mark) for x in r["target"].split(mark)]
-            yield from ({"line": f"{r['line']}.{k}", "source": s.strip(), "target": x.strip()} for k, (s, x) in enumerate(pairs, 1))
+            yield from ({"line": f"{r['line']}.{k}", "source": s.strip(), "target": x.strip()} for k,
+                        (s, x) in enumerate(pairs, 1))
 
 
 def _lacking(r, t):
@@ -84,7 +88,8 @@ def join(
 ) -> list[dict]:        # {"line", "source", "target"}, in the order of the source
     "Two texts brought together by their identifiers."
     other = {r["id"]: r["text"] for r in target}
-    rows = [{"line": r["line"], "source": r["text"], "target": other.pop(r["id"])} if r["id"] in other else None for r in source]
+    rows = [{"line": r["line"], "source": r["text"], "target": other.pop(r["id"])} if r["id"] in other else None
+            for r in source]
     if missing := rows.count(None) + len(other): dropped["on one side only"] += missing
     return [r for r in rows if r]
 
@@ -109,11 +114,15 @@ def harmonise(
     why = [_lacking(r, t) for r in rows]
     dropped.update(w for w in why if w)
     common = {"language": language, "dataset": row.name, "domain": row.domain}
-    data = corpus(t.name, [r | common | {"id": f"{row.name}/{language}/{split}:{r['line']}"} for r, w in zip(rows, why, strict=True) if not w])
+    data = corpus(t.name, [r | common | {"id": f"{row.name}/{language}/{split}:{r['line']}"} for r,
+                           w in zip(rows, why, strict=True) if not w])
     if not len(data): raise DataError("no row is left", file=file, found=dict(dropped), expected="at least one")
-    report = dict(task=t.name, language=language, split=split, dataset=row.name, read=read, rows=len(data), dropped=dict(dropped),
-                  mapped=dict(mapped), licence=row.licence, non_commercial=row.non_commercial, cite=row.cite, note=row.note)
-    data.info.description, data.info.license, data.info.citation = json.dumps(report | (facts or {})), row.licence, row.cite
+    report = dict(task=t.name, language=language, split=split, dataset=row.name, read=read, rows=len(data),
+                  dropped=dict(dropped),
+                  mapped=dict(mapped), licence=row.licence, non_commercial=row.non_commercial, cite=row.cite,
+                  note=row.note)
+    data.info.description, data.info.license, data.info.citation = json.dumps(report | (facts
+                                                                                        or {})), row.licence, row.cite
     return data
 
 

@@ -68,11 +68,12 @@ class Lexicon:
     def marker(self, role: str, *keys: str) -> str:
         "A function word, or an affix ('-x' or 'x-'), by the first of `keys` that the file distinguishes; '' for none."
         value = self.words["words"].get(role, "")
-        return value if isinstance(value, str) else next((value[k] for k in (*keys, "") if k in value), "")
+        return value if isinstance(value, str) else next((value[k] for k in (*filter(None, keys), "") if k in value), "")
 
-    def name(self, id: str, names: Names) -> list[str]:
-        "The words of a name in this language's script; the file may give a form of its own (London, Londres)."
-        return (self.words.get("names", {}).get(id) or names.forms[id][self.name_script]).split()
+    def name(self, id: str, names: Names, place: bool = True) -> list[str]:
+        "The words of a name in this language's script; the file may give a place a form of its own (London, Londres)."
+        own = self.words.get("names", {}).get(id) if place else None
+        return (own or names.form(id, self.name_script, place)).split()
 
 # %% ../../nbs/1_data/05_lexicon.ipynb #5cbbe1d0
 def lexicon(

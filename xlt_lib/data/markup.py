@@ -36,7 +36,8 @@ def xml_elements(
 
     def refuse(entity, *_):   # entities can make a small file grow without end, or read another file
         raise DataError("an XML entity of the file's own", file=path, line=parser.CurrentLineNumber, found=entity,
-                        expected="plain text and the five standard entities", remedy="Replace it by the characters it stands for")
+                        expected="plain text and the five standard entities",
+                        remedy="Replace it by the characters it stands for")
 
     parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, characters, end
     parser.EntityDeclHandler = parser.SkippedEntityHandler = refuse
@@ -52,10 +53,10 @@ def xml_elements(
             ready.clear()
             if not block: break
 
-# %% ../../nbs/1_data/08_markup.ipynb #3caeb88b
+# %% ../../nbs/1_data/08_markup.ipynb #53a11e0d
 TMX_CODES = ("bpt", "ept", "ph", "it", "ut")   # inside a segment these hold another program's mark-up, not text
 
-
+# %% ../../nbs/1_data/08_markup.ipynb #8e799dbf
 def read_tmx(
     path: str | Path,       # TMX, a translation memory: a <tu> for each unit, in it a <tuv> for each language
     source_language: str,   # "en" takes en, EN-GB, en_US
@@ -71,10 +72,11 @@ def read_tmx(
         if unit and source and target:
             yield {"line": unit[2], "source": source, "target": target}
             seen = True
-    if not seen: raise DataError("no unit in both languages", file=path, found=sorted(languages),
-                                 expected=f"{source_language} and {target_language}", remedy="Name the languages as the file does")
+    if not seen:
+        raise DataError("no unit in both languages", file=path, found=sorted(languages),
+                        expected=f"{source_language} and {target_language}", remedy="Name them as the file does")
 
-
+# %% ../../nbs/1_data/08_markup.ipynb #946609c1
 def _above(ancestors, name):
     "The nearest element of that name above a text, or None."
     return next((a for a in reversed(ancestors) if a[0] == name), None)

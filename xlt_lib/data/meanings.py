@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DOMAINS', 'POOLS', 'SENTIMENT_NAMES', 'read_world_file', 'Concept', 'concepts', 'Phrase', 'Clause', 'Meaning',
-           'polarity', 'Names', 'Dice', 'verbs_for', 'nouns_for', 'adjectives_for', 'Storyteller', 'signature',
+           'polarity', 'Dice', 'Names', 'verbs_for', 'nouns_for', 'adjectives_for', 'Storyteller', 'signature',
            'draw_meanings']
 
 # %% ../../nbs/1_data/04_meanings.ipynb #b12a7bd7
@@ -19,7 +19,7 @@ from tomllib import loads
 DOMAINS = ("news", "reviews", "clinic")
 POOLS = ("labelled", "unlabelled", "unseen")   # where a name may occur: see `Names`
 
-# %% ../../nbs/1_data/04_meanings.ipynb #dd291585
+
 @lru_cache(maxsize=None)
 def read_world_file(
     name: str,      # "concepts", "names" or a language's code
@@ -41,7 +41,7 @@ class Concept:
     @property
     def clausal(self): return "clause" in self.objects
 
-# %% ../../nbs/1_data/04_meanings.ipynb #17e5ab23
+
 @lru_cache(maxsize=None)
 def concepts(
     kind: str,      # "nouns", "verbs", "adjectives" or "adverbs"
@@ -51,7 +51,8 @@ def concepts(
     for id, text in read_world_file("concepts")[kind].items():
         subject, _, objects = text.partition(">")
         words = lambda s: tuple(w for w in s.split() if w not in "+-!")
-        found[id] = Concept(id, kind, words(subject), words(objects), ("+" in text.split()) - ("-" in text.split()), "!" in text)
+        marks = text.split()
+        found[id] = Concept(id, kind, words(subject), words(objects), ("+" in marks) - ("-" in marks), "!" in marks)
     return found
 
 # %% ../../nbs/1_data/04_meanings.ipynb #f5e09e13
@@ -82,7 +83,7 @@ class Clause:
     link: str = ""                      # although or because …
     aside: "Clause | None" = None       # … the clause it introduces
 
-# %% ../../nbs/1_data/04_meanings.ipynb #ec402ace
+
 @dataclass(frozen=True)
 class Meaning:
     "What one sentence says, before any language."
@@ -108,25 +109,6 @@ def polarity(
         return value                    # "does not meet the good man" says no less good of him
     return -value if clause.negated else value
 
-# %% ../../nbs/1_data/04_meanings.ipynb #98721a28
-class Names:
-    """The world's names, dealt into three pools by their place in names.toml.
-
-    `labelled` names stand in training and development text; `unlabelled` ones only in unlabelled text and in test text;
-    `unseen` ones in test text alone. So F1 can be told apart by what a model has had a chance to see.
-    """
-    def __init__(self):
-        self.tables = read_world_file("names")
-        self.pool, self.forms = {}, {}
-        for table in self.tables.values():
-            for place, (id, forms) in enumerate(table.items()):
-                # a name that is both a person's and a place's takes the pool of its first appearance
-                self.pool.setdefault(id, POOLS[(0, 0, 1, 2)[place % 4]])
-                self.forms.setdefault(id, forms)
-        self._choices = {(t, p): [i for i in table if self.pool[i] == p] for t, table in self.tables.items() for p in POOLS}
-
-    def choose(self, dice: "Dice", table: str, pool: str) -> str: return dice.choose(self._choices[table, pool])
-
 # %% ../../nbs/1_data/04_meanings.ipynb #4bd0aab6
 class Dice:
     """Random choices that are the same on every platform and every Python.
@@ -141,6 +123,27 @@ class Dice:
     def choose(self, options): return options[int(self._random() * len(options))]
 
     def shuffled(self, options) -> list: return sorted(options, key=lambda _: self._random())
+
+# %% ../../nbs/1_data/04_meanings.ipynb #21c50685
+class Names:
+    """The world's names, dealt into three pools by their place in names.toml.
+
+    `labelled` names stand in training and development text; `unlabelled` ones only in unlabelled text and in test text;
+    `unseen` ones in test text alone. So F1 can be told apart by what a model has had a chance to see.
+    """
+    def __init__(self):
+        self.tables, self.pool = read_world_file("names"), {}       # given, surnames and places, in this order
+        for table in self.tables.values():      # a name of several tables takes the pool of its first appearance
+            for number, id in enumerate(table): self.pool.setdefault(id, POOLS[(0, 0, 1, 2)[number % 4]])
+        self._choices = {(t, p): [i for i in table if self.pool[i] == p]
+                         for t, table in self.tables.items() for p in POOLS}
+
+    def choose(self, dice: "Dice", table: str, pool: str) -> str: return dice.choose(self._choices[table, pool])
+
+    def form(self, id: str, script: str, place: bool = True) -> str:
+        "How a script writes a name; some write a place (`place`) and a person of that name differently: ヨルダン, ジョーダン."
+        tables = [t[id] for t in self.tables.values() if id in t]
+        return (self.tables["places"].get(id, tables[0]) if place else tables[0])[script]
 
 # %% ../../nbs/1_data/04_meanings.ipynb #75e8649d
 @lru_cache(maxsize=None)
@@ -165,7 +168,7 @@ def adjectives_for(noun: str) -> list[str]:
     about = {noun, *concepts("nouns")[noun].may}
     return [a.id for a in concepts("adjectives").values() if about & set(a.may)]
 
-# %% ../../nbs/1_data/04_meanings.ipynb #5384cabe
+# %% ../../nbs/1_data/04_meanings.ipynb #a4f9570d
 class Storyteller:
     "Draws meanings: who does what to whom in one domain, with names from one pool."
 
@@ -199,14 +202,14 @@ class Storyteller:
         if not options: return None
         noun, dice = self.dice.choose(options), self.dice
         mass = {"food", "symptom", "illness", "remedy", "nature", "part", "finding", "time"} & set(noun.may)
-        determiner = "definite" if mass or dice.chance(0.6) else dice.choose(("indefinite", "indefinite", "this", "that"))
-        phrase = Phrase(noun.id, determiner=determiner)
+        others = ("indefinite", "indefinite", "this", "that")
+        phrase = Phrase(noun.id, determiner="definite" if mass or dice.chance(0.6) else dice.choose(others))
         if plain: return phrase
         if dice.chance(0.3): phrase = replace(phrase, adjective=self.adjective(noun))
         return replace(phrase, owner=self.owner(noun)) if dice.chance(0.25) else phrase
 
     def owner(self, noun: Concept) -> Phrase | None:
-        "Whose it is. What the noun is tells the type of a name: a wife's owner is a person, a director's an organisation."
+        "Whose it is. The noun tells the type of the name: a wife's owner is a person, a director's an organisation."
         if noun.id in ("wife", "husband", "mother", "father", "friend", "child"): return self.name("PER")
         if noun.id in ("director", "worker", "lawyer"): return self.name("ORG", bare=self.dice.chance(0.5))
         if noun.id in ("president", "minister", "king", "market", "airport", "city"): return self.name("LOC")
@@ -229,12 +232,15 @@ class Storyteller:
     # -- clauses -----------------------------------------------------------------------------------------------------
     def clause(self, depth: int = 0) -> Clause:
         "A clause about this domain; inner clauses (depth > 0) are simple."
-        draw = self.statement if self.dice.chance({"news": 0.75, "reviews": 0.5, "clinic": 0.7}[self.domain]) else self.description
+        statements = {"news": 0.75, "reviews": 0.5, "clinic": 0.7}[self.domain]
+        draw = self.statement if self.dice.chance(statements) else self.description
         clause = None
         while clause is None: clause = draw(depth)
         if depth: return clause
-        if self.dice.chance(0.2): clause = replace(clause, adverb=self.dice.choose([a for a in concepts("adverbs") if a != "very"]))
-        if self.dice.chance(0.18): clause = replace(clause, link=self.dice.choose(("although", "because")), aside=self.clause(1))
+        adverbs = [a for a in concepts("adverbs") if a != "very"]
+        if self.dice.chance(0.2): clause = replace(clause, adverb=self.dice.choose(adverbs))
+        if self.dice.chance(0.18):
+            clause = replace(clause, link=self.dice.choose(("although", "because")), aside=self.clause(1))
         return clause
 
     def statement(self, depth: int) -> Clause | None:
@@ -252,8 +258,9 @@ class Storyteller:
         if object and object.kind == "noun" and self.dice.chance(0.08):
             other = self.noun(verb.objects, plain=True)
             if other and other.head != object.head: object = replace(object, also=other)
-        said = self.clause(1) if verb.clausal else None
-        return Clause(verb.id, subject, object, self.obliques(verb), negated=verb.negatable and self.dice.chance(0.25), said=said)
+        said, obliques = self.clause(1) if verb.clausal else None, self.obliques(verb)
+        return Clause(verb.id, subject, object, obliques, said=said,
+                      negated=verb.negatable and self.dice.chance(0.25))
 
     def obliques(self, verb: Concept) -> tuple:
         "Where, where to, with whom, about what, when: what the verb asks for, or what the dice add."
@@ -271,7 +278,8 @@ class Storyteller:
         return ()
 
     def place(self) -> Phrase:
-        return self.name("LOC") if self.dice.chance(0.55) else self.name("ORG") if self.dice.chance(0.3) else self.noun(("place",))
+        if self.dice.chance(0.55): return self.name("LOC")
+        return self.name("ORG") if self.dice.chance(0.3) else self.noun(("place",))
 
     def description(self, depth: int) -> Clause | None:
         "Something is so: the subject and an adjective that can be said of it."
@@ -286,18 +294,19 @@ class Storyteller:
         if not adjective or adjective == subject.adjective: return None
         return Clause(adjective, subject, very=self.dice.chance(0.25), negated=self.dice.chance(0.2))
 
-# %% ../../nbs/1_data/04_meanings.ipynb #a4f9570d
+# %% ../../nbs/1_data/04_meanings.ipynb #ed49ada3
 def signature(
     clause: Clause,
 ) -> tuple:
-    "What two meanings must differ in to sound different in every language: all but articles, which many languages lack."
+    "What two meanings must differ in to sound different everywhere: all but articles, which many languages lack."
     def phrase(p):
         if p is None: return None
         determiner = p.determiner if p.determiner in ("this", "that") else ""
         return (p.head, determiner, p.adjective, p.pattern, phrase(p.owner), phrase(p.also))
     if clause is None: return None
-    return (clause.predicate, phrase(clause.subject), phrase(clause.object), tuple((r, phrase(p)) for r, p in clause.obliques),
-            clause.adverb, clause.very, clause.negated, signature(clause.said), clause.link, signature(clause.aside))
+    obliques = tuple((role, phrase(p)) for role, p in clause.obliques)
+    return (clause.predicate, phrase(clause.subject), phrase(clause.object), obliques, clause.adverb, clause.very,
+            clause.negated, signature(clause.said), clause.link, signature(clause.aside))
 
 # %% ../../nbs/1_data/04_meanings.ipynb #42f4bb4d
 SENTIMENT_NAMES = {-1: "negative", 0: "neutral", 1: "positive"}

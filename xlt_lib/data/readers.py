@@ -18,13 +18,42 @@ from .markup import read_ces, read_tmx
 
 _all_ = ["read_conll", "read_conllu", "read_tmx", "read_ces"]   # so that every reader can be had from here
 
+# %% ../../nbs/1_data/09_readers.ipynb #23a85b5b
+def _records(path, separator, quoted) -> Iterator[tuple[int, list[str]]]:
+    "Rows as lists of fields, each with the line it begins at; blank lines are passed over."
+    if not quoted:
+        yield from ((n, line.split(separator)) for n, line in text_lines(path) if line)
+        return
+    table, line = csv.reader((line + "\n" for _, line in text_lines(path)), delimiter=separator, strict=True), 1
+    try:
+        for fields in table:
+            if fields: yield line, fields
+            line = table.line_num + 1
+    except csv.Error as e:
+        raise DataError("broken quotes", file=path, line=line, found=str(e), expected='fields such as "a ""b"" c"',
+                        remedy="If quotes are ordinary characters in this file, read it with `quoted=False`") from None
+
+# %% ../../nbs/1_data/09_readers.ipynb #3a7c77ec
+def _position(column, names, path, line):
+    "The number of a column that may be given by name."
+    if isinstance(column, int): return column
+    if names.count(column) == 1: return names.index(column)
+    raise DataError("no such column" if column not in names else "two columns of one name", file=path, line=line,
+                    found=names, expected=column, remedy=suggest(column, names))
+
+# %% ../../nbs/1_data/09_readers.ipynb #51ce27f1
+def _ragged(path, line, fields, expected):
+    "The error for a row of another width."
+    return DataError("a row with too few or too many fields", file=path, line=line, found=fields, expected=expected,
+                     remedy="Look for a stray separator or line end in a text; CSV with quotes needs `quoted=True`")
+
 # %% ../../nbs/1_data/09_readers.ipynb #cc4c7e47
 def read_table(
     path: str | Path,
-    columns: dict[str, str | int],   # name of each wanted column → its name in the header, or its number (from 0; -1 is the last)
+    columns: dict[str, str | int],   # name of each column → its name in the header, or its number from 0 (-1: the last)
     separator: str = "\t",
     header: bool = True,    # the first row holds names
-    quoted: bool = False,   # fields may stand in double quotes, as spreadsheets write CSV; else a quote is a character like others
+    quoted: bool = False,   # fields may stand in double quotes, as in CSV; else a quote is a character like others
     keep: str | None = None,   # only rows whose last field matches this regular expression; such files may be ragged
     counts: Counter | None = None,   # here `counts["dropped"]` grows with each row that `keep` leaves out
 ) -> Iterator[dict]:        # {"line": where the row begins, and a text for each column}
@@ -44,36 +73,7 @@ def read_table(
         seen = True
     if not seen: raise nothing("row", path)
 
-# %% ../../nbs/1_data/09_readers.ipynb #810d9793
-def _records(path, separator, quoted) -> Iterator[tuple[int, list[str]]]:
-    "Rows as lists of fields, each with the line it begins at; blank lines are passed over."
-    if not quoted:
-        yield from ((n, line.split(separator)) for n, line in text_lines(path) if line)
-        return
-    table, line = csv.reader((line + "\n" for _, line in text_lines(path)), delimiter=separator, strict=True), 1
-    try:
-        for fields in table:
-            if fields: yield line, fields
-            line = table.line_num + 1
-    except csv.Error as e:
-        raise DataError("broken quotes", file=path, line=line, found=str(e), expected='fields such as "a ""b"" c"',
-                        remedy="If quotes are ordinary characters in this file, read it with `quoted=False`") from None
-
-
-def _position(column, names, path, line):
-    "The number of a column that may be given by name."
-    if isinstance(column, int): return column
-    if names.count(column) == 1: return names.index(column)
-    raise DataError("no such column" if column not in names else "two columns of one name", file=path, line=line,
-                    found=names, expected=column, remedy=suggest(column, names))
-
-
-def _ragged(path, line, fields, expected):
-    "The error for a row of another width."
-    return DataError("a row with too few or too many fields", file=path, line=line, found=fields, expected=expected,
-                     remedy="Look for a stray separator or line end in a text; CSV with quotes needs `quoted=True`")
-
-# %% ../../nbs/1_data/09_readers.ipynb #4b8209f0
+# %% ../../nbs/1_data/09_readers.ipynb #a8d85be7
 def read_jsonl(
     path: str | Path,           # one JSON object a line
     columns: dict[str, str],    # name of each wanted column → its key in the objects
@@ -84,15 +84,17 @@ def read_jsonl(
         if not line.strip(): continue
         row = _json(line, path, number)
         for key in columns.values():
-            if key not in row: raise DataError("a key is missing", file=path, line=number, found=list(row), expected=key,
-                                               remedy=suggest(key, row))
-            if not _plain(row[key]): raise DataError(f"a value of another kind under {key!r}", file=path, line=number,
-                                                     found=row[key], expected="text, a whole number, or a list of either")
+            if key not in row:
+                raise DataError("a key is missing", file=path, line=number, found=list(row), expected=key,
+                                remedy=suggest(key, row))
+            if not _plain(row[key]):
+                raise DataError(f"a value of another kind under {key!r}", file=path, line=number,
+                                found=json.dumps(row[key]), expected="text, a whole number, or a list of either")
         yield {"line": number} | {c: row[key] for c, key in columns.items()}
         seen = True
     if not seen: raise nothing("row", path)
 
-
+# %% ../../nbs/1_data/09_readers.ipynb #053b6429
 def _json(line, path, number):
     "The object that one line holds."
     try: row = json.loads(line)

@@ -18,7 +18,8 @@ from .tasks import SPLITS, TASKS, task
 
 # %% ../../nbs/1_data/08_registry.ipynb #9b37f705
 FORMATS = {   # name → whether its columns have to be given
-    "conll": True, "conllu": False, "table": False, "jsonl": False, "lines": False, "pairs": False, "tmx": False, "joined": False}
+    "conll": True, "conllu": False, "table": False, "jsonl": False, "lines": False, "pairs": False, "tmx": False,
+           "joined": False}
 SEPARATORS = {"tab": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 
 
@@ -47,7 +48,7 @@ class Row:
     folder: str = ""                  # below the data folder
     files: str | dict = ""            # pattern, or one a split; may hold {language} {split} {side} {extension}
     languages: tuple[str, ...] = ()   # "*" is any; left out: those that have counts
-    columns: dict = field(default_factory=dict)      # our column → its number or name in the file; left out: our own names
+    columns: dict = field(default_factory=dict)      # our column → its number or name there; left out: our names
     separator: str = ""               # a key of SEPARATORS; left out: any blanks (conll), tab (table)
     spaces_in_tokens: bool = False    # conll: a token may hold the separator
     empty: str = ""                   # conll: what stands in for an empty field
@@ -83,7 +84,7 @@ class Row:
         self,
         language: str,       # a language, or a pair
         hub: bool = False,   # ask the Hub's version instead of the local files
-    ) -> str | None:         # the language or pair under which the data set has it: "en-sw" for "sw-en"; None if it has not
+    ) -> str | None:         # what the data set calls it: "en-sw" for "sw-en"; None if it has it not
         "What has to be read to get `language`."
         have = (self.hub.languages if self.hub else ()) if hub else self.languages
         two = halves(language)
@@ -98,10 +99,11 @@ class Row:
         return tuple(s for s in SPLITS if not self.counts or all(s in self.counts.get(side, {}) for side in sides))
 
     def names(self, language: str, split: str) -> list[str]:
-        "The files of a language and split, below the data folder: one, or one a side. Empty if the row has no such split."
+        "The files of a language and split, below the data folder: one, or one a side. Empty if there is no such split."
         pattern = self.files if isinstance(self.files, str) else self.files.get(split, "")
         sides = halves(language) if "{side}" in pattern else [""]
-        return [f"{self.folder}/{pattern}".lstrip("/").format(language=language, split=split, side=s, **self.sides.get(s, {}))
+        return [f"{self.folder}/{pattern}".lstrip("/").format(language=language, split=split, side=s,
+                                                              **self.sides.get(s, {}))
                 for s in sides] if pattern else []
 
 # %% ../../nbs/1_data/08_registry.ipynb #1f46814c
@@ -139,7 +141,8 @@ def _typed(cls, table, fail):
             good = isinstance(value, list) and all(isinstance(v, str) for v in value)
             value, want = tuple(value) if good else value, list[str]
         else: good = isinstance(value, want) and not (isinstance(value, bool) and want is not bool)
-        if not good: raise fail(key, f"a wrong value for {key}", found=value, expected=f"{getattr(want, '__name__', want)}")
+        if not good: raise fail(key, f"a wrong value for {key}", found=value,
+                                expected=f"{getattr(want, '__name__', want)}")
         values[key] = value
     return values
 
@@ -151,29 +154,35 @@ def _check(row, fail):
     labels = {x for t in row.tasks if t in TASKS for x in task(t).labels} | {"O", "", "PER", "LOC", "ORG"}
     patterns = row.files.values() if isinstance(row.files, dict) else [row.files]
     named = [("tasks", t, TASKS) for t in row.tasks] + [("scheme", row.scheme, SCHEMES)]
-    named += [(k, v, known) for k, v, known in (("format", row.format, FORMATS), ("separator", row.separator, SEPARATORS),
+    named += [(k, v, known) for k, v, known in (("format", row.format, FORMATS),
+                                                ("separator", row.separator, SEPARATORS),
                                                 ("synonyms", row.synonyms, SEPARATORS)) if v]
     named += [("columns", c, own) for c in row.columns] + [("map", v, labels) for v in row.map.values()]
-    named += [("files", h, ("language", "split", "side", "extension")) for p in patterns for h in re.findall(r"{(.*?)}", p)]
+    named += [("files", h, ("language", "split", "side", "extension")) for p in patterns
+              for h in re.findall(r"{(.*?)}", p)]
     named += [(key, s, SPLITS) for key in ("counts", "kept") for per in getattr(row, key).values() for s in per]
     named += [("files", s, SPLITS) for s in (row.files if isinstance(row.files, dict) else ())]
     for key, value, known in named:
-        if value not in known: raise fail(key, f"an unknown name under {key!r}", found=value, remedy=suggest(value, known))
+        if value not in known: raise fail(key, f"an unknown name under {key!r}", found=value,
+                                          remedy=suggest(value, known))
     if not (row.format and row.files or row.hub): raise fail("", "neither files with a format nor a hub table")
     given = set(row.columns) | ({"labels"} if row.indicators else set())
     if FORMATS.get(row.format) or row.columns and row.format == "table":
-        if missing := own - given: raise fail("columns", "a column is missing", found=row.columns, expected=f"also {', '.join(sorted(missing))}")
+        if missing := own - given: raise fail("columns", "a column is missing", found=row.columns,
+                                              expected=f"also {', '.join(sorted(missing))}")
 
 # %% ../../nbs/1_data/08_registry.ipynb #9acce33f
 def _row(name, table, text, path):
     "One checked row."
     def fail(key, problem, where=name, **more):
         return DataError(f"[{where}] {problem}", file=path, line=line_of(text, where, key), **more)
-    if not isinstance(table, dict): raise DataError("a key outside any table", file=path, found=name, expected=f"[{name}] above it")
+    if not isinstance(table, dict): raise DataError("a key outside any table", file=path, found=name,
+                                                    expected=f"[{name}] above it")
     values = _typed(Row, table, fail)
     if "hub" in values:
         hub = _typed(HubVersion, values["hub"], lambda key, problem, **m: fail(key, problem, where=f"{name}.hub", **m))
-        if "id" not in hub: raise fail("", "no id", where=f"{name}.hub", expected='a line such as id = "organisation/name"')
+        if "id" not in hub: raise fail("", "no id", where=f"{name}.hub",
+                                       expected='a line such as id = "organisation/name"')
         values["hub"] = HubVersion(**hub)
     row = Row(name=name, **{"languages": tuple(values.get("counts", {})), "tasks": ()} | values)
     _check(row, fail)
@@ -210,7 +219,7 @@ def data_folder(
 ) -> Path:
     "The folder of local data sets. Raises `DataError` if none is named or it does not exist."
     path = path or os.environ.get("XLT_DATA")
-    if not path: raise DataError("no data folder", remedy="Set XLT_DATA to the folder of your data sets, or name it as the source")
+    if not path: raise DataError("no data folder", remedy="Set XLT_DATA to it, or name it as the source")
     if not Path(path).is_dir(): raise DataError("no such folder", file=path, expected="the folder of your data sets")
     return Path(path)
 

@@ -9,7 +9,7 @@ __all__ = ['SCHEMES', 'parts', 'illegal', 'to_iob2']
 from .errors import DataError, suggest
 
 # %% ../../nbs/1_data/07_schemes.ipynb #9b170955
-SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "IOBES": "BIES", "BILOU": "BILU"}   # scheme → its prefixes beside O
+SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "IOBES": "BIES", "BILOU": "BILU"}   # the prefixes beside O
 
 
 def parts(
@@ -21,8 +21,9 @@ def parts(
     pairs = [tuple(tag.partition("-")[::2]) for tag in tags]
     for i, (prefix, kind) in enumerate(pairs):
         if tags[i] == "O" or kind and prefix in tuple(SCHEMES[scheme]): continue
-        raise DataError(f"tag {i + 1} of the sentence is outside the scheme", found=tags[i], remedy="Which scheme does the file use?",
-                        expected=f"O or one of {', '.join(f'{p}-TYPE' for p in SCHEMES[scheme])} ({scheme})")
+        expected = f"O or one of {', '.join(f'{p}-TYPE' for p in SCHEMES[scheme])} ({scheme})"
+        raise DataError(f"tag {i + 1} of the sentence is outside the scheme", found=tags[i], expected=expected,
+                        remedy="Which scheme does the file use?")
     return pairs
 
 # %% ../../nbs/1_data/07_schemes.ipynb #982b4290
@@ -39,7 +40,7 @@ def to_iob2(
     scheme: str = "IOB2",   # a key of `SCHEMES`
     repair: bool = True,    # an I- that continues nothing becomes B-; False leaves it
 ) -> list[str]:
-    "The same entities in IOB2, where each begins with B- and goes on with I-. Raises `DataError` for tags outside the scheme."
+    "The same entities in IOB2: each begins with B- and goes on with I-. Raises `DataError` for other schemes' tags."
     out, running = [], ""   # the type of the entity that the token before left open
     for prefix, kind in parts(tags, scheme):
         stray = prefix in "IEL" and kind != running

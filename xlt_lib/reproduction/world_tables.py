@@ -150,8 +150,10 @@ def reproduce_world(
 
 
 def _write(path: Path, text: str) -> Path:
-    path.write_text(text, "utf-8")
-    return path
+    "Written aside and renamed when whole, so that nothing that is killed leaves half a file."
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, "utf-8")
+    return aside.replace(path)
 
 
 def save_pictures(world: World, number: int, baselines: list[dict], out: Path) -> list[Path]:
@@ -165,7 +167,7 @@ def save_pictures(world: World, number: int, baselines: list[dict], out: Path) -
         if code != "en":
             picture = draw_alignment(english.tokens, s.tokens, english.align(s), target_rtl=rtl(code))
             paths.append(picture.save(out / f"alignment_en_{code}.svg"))
-    figure = draw_baselines(baselines).figure
-    figure.savefig(out / "baselines.png", dpi=150)
+    figure, aside = draw_baselines(baselines).figure, out / ".baselines.png.part"
+    figure.savefig(aside, dpi=150, format="png", metadata={"Software": None})   # no version in the file: same bytes
     plt.close(figure)
-    return [*paths, out / "baselines.png"]
+    return [*paths, aside.replace(out / "baselines.png")]
