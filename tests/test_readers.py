@@ -38,6 +38,7 @@ SEEDS = {   # reader → (how it is called, a valid file)
     "csv": (partial(read_table, columns={"text": 1, "label": "label"}, separator=",", quoted=True),
             'id,text,label\n1,"a, ""b""\nc",joy\n2,d,fear\n'),
     "xed": (partial(read_table, columns={"text": 0, "label": -1}, header=False, keep=r"[1-8](,\s*[1-8])*"), "Asante!\t4, 7\r\nx\ty\tz\t1\nProf.\n"),
+    "kept": (partial(read_table, columns={"a": 0, "b": 1}, header=False, keep="[1-8b]"), "x\t1\ny\nz\ty\t2\n"),
     "jsonl": (partial(read_jsonl, columns={"text": "t", "labels": "l"}), '{"t": "\\u00e0", "l": ["joy", 1]}\n\n{"t": "", "l": 3}\n'),
     "lines": (read_lines, "Habari\n\n  ya asubuhi \r\n"),
     "tmx": (partial(read_tmx, source_language="en", target_language="sw"), TMX),
@@ -147,6 +148,12 @@ BROKEN = {
     "entity bomb": ("tmx", '<!DOCTYPE tmx [<!ENTITY a "aaaa">]><tmx>&a;</tmx>', 1, ["entity"]),
     "unknown entity": ("tmx", TMX.replace("&amp;", "&nbsp;"), 3, ["entity", "'nbsp'"]),
     "other language": ("tmx", TMX.replace("sw-TZ", "yo"), None, ["['en', 'yo']", "expected en and sw"]),
+    "an encoding that is none": ("tmx", '<?xml version="1.0" encoding="rot13"?><tmx/>', 1, ["not well-formed", "rot13"]),
+    "an encoding that expat lacks": ("tmx", b'<?xml version="1.0" encoding="gbk"?><tmx>\xd6\xd0</tmx>', 1, ["multi-byte"]),
+    "half a character": ("jsonl", '{"t": "\\ud83d", "l": 1}\n', 1, ["another kind under 't'"]),
+    "text after a quote": ("csv", 'id,text,label\n1,"a"b,joy\n', 2, ["broken quotes"]),
+    "too few fields to keep": ("kept", "a\tb\n\n3\n", 3, ["too few or too many fields", "['3']"]),
+    "a line of one no-break space": ("conll blanks", "a O\n\u00a0\nb O\n", 2, ["without a tag"]),
     "open element": ("ces", CES[:-9], 2, ["not well-formed"]),
 }
 

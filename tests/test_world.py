@@ -53,13 +53,39 @@ def test_word_orders_are_those_of_wals_or_say_why_not(code):
     assert set(lex.words.get("overrides", {})) <= {f for f in dir(facts)}
 
 
+# PanLex writes Yoruba largely in phonetic letters (ɔmɔ, egũgũ) and Hindi nasal vowels with either of two signs. And five of
+# its English lines are about another sense than ours. The lesson on the lexicon shows what each of these rules does.
+PHONETIC = {"ɔ": "o", "ɛ": "e", "ɪ": "i", "ǯ": "j", "š": "s", "kp": "p", "ʏ̈": ""}
+OTHER_SENSE = {("serious", "heavy"), ("close", "near"), ("say", "sand"), ("go", "walk"), ("man", "human")}
+
+
+def spelled(text, code):
+    "A word in the letters of its orthography, as far as comparing needs it."
+    text = unicodedata.normalize("NFD", text.casefold())
+    if code == "hi": return text.replace("ँ", "ं")
+    if code != "yo": return text
+    for phonetic, letter in PHONETIC.items(): text = text.replace(unicodedata.normalize("NFD", phonetic), letter)
+    text = re.sub("([aeiou])([\u0300\u0301\u0323]*)\u0303", r"\1\2n", text)
+    text = re.sub("(\\w)([\u0300\u0301\u0323]*)ː", r"\1\1", text)
+    return re.sub("o([\u0300\u0301\u0323]*n)|(n)o", lambda m: "a" + m[1] if m[1] else "na", text)
+
+
 def bare(text, code):
     """A word as two dictionaries may agree on it: no case, no hyphens; no accents except where they are letters; Hebrew
     without its vowel letters, since the list writes איש and אשה where today's spelling has אישה."""
-    text = unicodedata.normalize("NFD", re.sub(r":\w+", "", text).casefold())
+    text = unicodedata.normalize("NFD", spelled(re.sub(r":\w+", "", text), code))
     if code not in ("hi", "te", "ja", "zh"): text = "".join(c for c in text if not unicodedata.combining(c))
     if code == "he": text = re.sub("[וי]", "", text)
-    return unicodedata.normalize("NFC", text).replace("~", "").strip("- ")
+    return unicodedata.normalize("NFC", text).replace("~", "").replace("-", "").strip()
+
+
+def our_forms(words, kind, concept):
+    "All forms of a concept in our file that a dictionary might list."
+    forms = words[kind][concept].split("|")[:2 if kind == "verbs" else 1]
+    if kind == "adjectives":
+        classes = [t[concept] for t in words["adjectives"].values() if isinstance(t, dict) and concept in t]
+        forms += [words.get("predicative", {}).get(concept, ""), *classes]
+    return [f for f in forms if f]
 
 
 @needs_real
@@ -70,16 +96,15 @@ def test_swadesh_words_agree_with_panlex(code):
     read = lambda c: (folder / c / "swadesh207.txt").read_text("utf-8").split("\n")
     words, agree, differ = read_world_file(code), 0, []
     for glosses, theirs in zip(read("en"), read(code)):
+        line = {g.strip() for g in glosses.split("\t")} if theirs.strip() else set()
         for kind in ("nouns", "verbs", "adjectives"):
-            for concept in {g.strip() for g in glosses.split("\t")} & set(concepts(kind)) if theirs.strip() else ():
-                forms = words[kind][concept].split("|")[:2 if kind == "verbs" else 1]
-                forms += [words.get("predicative", {}).get(concept, "")] if kind == "adjectives" else []
-                stems = tuple(bare(t, code) for t in theirs.split("\t") if t.startswith("-") and kind == "adjectives")
-                ours = {bare(f, code) for f in forms}    # a stem such as -refu is agreed with by its form ndefu or mrefu
-                classes = [t[concept] for t in words["adjectives"].values() if isinstance(t, dict) and concept in t]
-                if ours & {bare(t, code) for t in theirs.split("\t")} \
-                        or any(bare(f, code).endswith(stems) for f in (*forms, *classes) if stems and f): agree += 1
-                else: differ.append(f"{concept}: {forms[0]} / {theirs}")
+            for concept in line & set(concepts(kind)):
+                if any((concept, g) in OTHER_SENSE for g in line): continue
+                ours = {bare(f, code) for f in our_forms(words, kind, concept)}
+                listed = {bare(t, code): t.startswith("-") and kind == "adjectives" for t in theirs.split("\t")}
+                # a stem such as -refu is agreed with by its form ndefu or mrefu
+                if ours & set(listed) or any(stem and f.endswith(t) for t, stem in listed.items() for f in ours): agree += 1
+                else: differ.append(f"{concept}: {words[kind][concept]} / {theirs}")
     print(f"{code}: {agree} of {agree + len(differ)} agree")
     assert agree + len(differ) >= 80
     assert agree / (agree + len(differ)) >= 0.85, differ

@@ -6,14 +6,14 @@
 __all__ = ['OK', 'IO_TROUBLE', 'BAD_INPUT', 'INTERRUPTED', 'EXAMPLES', 'USUAL', 'parser', 'run_list', 'show_row', 'run_show',
            'run_check', 'run_reproduce', 'main']
 
-# %% ../../nbs/8_app/01_cli.ipynb #3288625a
+# %% ../../nbs/8_app/01_cli.ipynb #240f2408
 import argparse, os, sys
 from pathlib import Path
 from ..data.errors import DataError, suggest
 
-# %% ../../nbs/8_app/01_cli.ipynb #240f2408
 OK, IO_TROUBLE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130   # exit codes; 130 is what a shell gives Ctrl-C
 
+# %% ../../nbs/8_app/01_cli.ipynb #656fd795
 EXAMPLES = {
     "": ["xlt data show --task ner --language sw -n 3", "xlt data list --task ner", "xlt reproduce"],
     "data": ["xlt data list", "xlt data show --task parse --language yo -n 1", "xlt data check my_sentences.conll --task ner"],
@@ -23,7 +23,7 @@ EXAMPLES = {
                   "XLT_DATA=~/corpora xlt data show --task ner --language yo --source local --dataset masakhaner2"],
     "data check": ["xlt data check train.conll --task ner", "xlt data check corpora/ner/masakhaner2/yo --task ner --dataset masakhaner2",
                    "xlt data check corpora --task mt --dataset mafand --language en-yo"],
-    "reproduce": ["xlt reproduce", "xlt reproduce --out /tmp/world"],
+    "reproduce": ["xlt reproduce", "xlt reproduce --out my_world"],
 }
 
 # %% ../../nbs/8_app/01_cli.ipynb #27bc6a17
@@ -82,16 +82,16 @@ def _check_options(p):
                    "(default: conll for ner and pos, conllu for parse, text for mono, tsv for the others)")
     p.add_argument("--language", metavar="CODE", help="check this language's splits of the data set below the folder")
 
-# %% ../../nbs/8_app/01_cli.ipynb #3a7c71a4
+# %% ../../nbs/8_app/01_cli.ipynb #36cd68e8
 def run_list(a):
     "`xlt data list`"
     from xlt_lib.data.display import columns
     from xlt_lib.data.registry import catalogue, registry
     from xlt_lib.data.tasks import task
     known = registry()
-    rows = [r for r in catalogue() if (not a.task or task(a.task).name in r["tasks"])
-            and (not a.language or known[r["name"]].serves(a.language) or known[r["name"]].serves(a.language, hub=True))]
-    if not rows: raise DataError("no data set matches", found=f"task {a.task}, language {a.language}", remedy="Try `xlt data list`")
+    has = lambda row: any(row.serves(a.language, hub) for hub in (False, True)) and "*" not in row.languages   # "*": your own files
+    rows = [r for r in catalogue() if (not a.task or task(a.task).name in r["tasks"]) and (not a.language or has(known[r["name"]]))]
+    if not rows: raise DataError("no data set matches", found=" ".join(filter(None, (a.task, a.language))), remedy="See `xlt data list`")
     print(columns(["data set", "tasks", "languages", "licence", "here", "Hub"], [_listed(r) for r in rows]))
     print(f"\n{len(rows)} data sets, {sum(r['local'] for r in rows)} of them in $XLT_DATA ({os.environ.get('XLT_DATA', 'not set')}); "
           "NC = no commercial use", file=sys.stderr)
@@ -131,7 +131,7 @@ def run_show(a):
     print(f"{len(ds)} rows of {ds[0]['dataset']} ({a.task}, {a.language}, {a.split}); the first {min(a.n, len(ds))}:", file=sys.stderr)
     for row in ds.select(range(min(a.n, len(ds)))): print(show_row(row, a.task))
 
-# %% ../../nbs/8_app/01_cli.ipynb #88ee1c56
+# %% ../../nbs/8_app/01_cli.ipynb #cb8d7b73
 USUAL = {"ner": "conll", "pos": "conll", "parse": "conllu", "mono": "text"}   # how a file is read if nobody says; else tsv
 
 
@@ -139,8 +139,10 @@ def run_check(a):
     "`xlt data check`: ends with 2 if something is found that makes a score wrong."
     from xlt_lib.data.checks import check
     from xlt_lib.data.corpora import describe
-    corpora = dict(c for path in a.paths for c in _corpora(Path(path), a))
-    for name, ds in corpora.items():
+    corpora = {}
+    for name, ds in (c for path in a.paths for c in _corpora(Path(path), a)):
+        if name in corpora: raise DataError("two files of one name", found=name, remedy="Rename one, or check them one by one")
+        corpora[name] = ds
         mapped = ", ".join(f"{k} {n}×" for k, n in describe(ds).get("mapped", {}).items())
         print(f"{name}: {len(ds)} rows" + (f"; labels changed: {mapped}" if mapped else ""))
     findings = check(corpora, a.task)
@@ -159,12 +161,12 @@ def _corpora(path: Path, a):
         raise DataError("no such file or folder", file=path, remedy=suggest(path.name, near) if near else None)
     if path.is_dir() and a.language:
         for split in SPLITS:
-            if _has(path, a, split): yield f"{path.name} {a.language} {split}", load(a.task, a.language, split, path, a.dataset)
+            if _has(path, a, split): yield f"{path if len(a.paths) > 1 else path.name} {a.language} {split}", load(a.task, a.language, split, path, a.dataset)
         return
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
     if not files: raise DataError("an empty folder", file=path, expected="files to check")
     for file in files:
-        name = str(file.relative_to(path) if path.is_dir() else file).removesuffix(".gz")
+        name = str(file.relative_to(path) if path.is_dir() and len(a.paths) == 1 else file).removesuffix(".gz")
         yield name.removesuffix(Path(name).suffix), load(a.task, language, "all", file, as_named)
 
 
@@ -186,9 +188,9 @@ def main(
     argv: list[str] | None = None,  # the arguments; those of the process by default
 ) -> int:                           # the exit code
     "Runs a command. Bad input ends with 2, input or output trouble with 1, Ctrl-C with 130: a message, never a traceback."
+    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")   # a letter the terminal lacks
     try:
-        args = parser().parse_args(argv)
-        code = args.run(args) or OK
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except DataError as e: return _complain(e, BAD_INPUT)
@@ -197,6 +199,13 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as e: return _complain(f"{e.filename or 'input/output'}: {e.strerror or e}", IO_TROUBLE)
+
+
+def _run(argv) -> int:
+    "A command's exit code. argparse leaves by `SystemExit`: after a help text, or when it cannot make sense of the arguments."
+    try: args = parser().parse_args(argv)
+    except SystemExit as e: return e.code
+    return args.run(args) or OK
 
 
 def _complain(message, code: int) -> int:

@@ -35,15 +35,6 @@ class DataError(ValueError):
         text = where + self.problem + (": " + ", ".join(parts) if parts else "")
         return text + (f". {self.remedy}" if self.remedy else "")
 
-    def __reduce__(self):
-        "Errors cross process boundaries (`datasets` maps in workers), so they must survive pickling."
-        return _rebuild, (self.problem, self.file, self.line, self.found, self.expected, self.remedy)
-
-# %% ../../nbs/1_data/01_errors.ipynb #b5408ef9
-def _rebuild(problem, file, line, found, expected, remedy):
-    "The same `DataError` again, on the other side of a pickle."
-    return DataError(problem, file=file, line=line, found=found, expected=expected, remedy=remedy)
-
 # %% ../../nbs/1_data/01_errors.ipynb #1e2bd165
 def suggest(
     name: str,      # what somebody wrote

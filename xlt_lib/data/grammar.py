@@ -21,8 +21,10 @@ class Grammar:
         self.postpositions = self.orders["adposition"] == "Postpositions"
 
     # -- noun phrases ------------------------------------------------------------------------------------------------
-    def phrase(self, p: Phrase, role: str, relation: str, key: str, possessed: tuple[str, ...] = (), bare: bool = False) -> Node:
-        "A noun phrase in its role. `possessed`: class of the noun it owns, with its case and without; `bare`: no word for the role."
+    def phrase(self, p: Phrase, role: str, relation: str, key: str, possessed: tuple[str, ...] = (),
+               bare: bool = False) -> Node:
+        """A noun phrase in its role. `possessed`: the class of the noun it owns, with its case and without;
+        `bare`: no word for the role."""
         words, noun_class = self.head_words(p, key)
         case = {"subject": "subj", "object": "obj", "person_object": "obj", "of": "gen"}.get(role, "obl")
         article, mark = self.article(p, noun_class, case), self.mark(p, role, noun_class, possessed)
@@ -46,15 +48,18 @@ class Grammar:
             words, noun_class = self.lexicon.noun(p.head)
             return [Node(w, "NOUN", keys=(key,)) for w in words], noun_class
         place = p.entity != "PER" and p.pattern not in ("company", "foundation")     # those are named after people
-        said = [(w, f"{key}.{i}") for i, id in enumerate(p.head.split("+")) for w in self.lexicon.name(id, self.names, place)]
+        said = [(w, f"{key}.{i}") for i, id in enumerate(p.head.split("+"))
+                for w in self.lexicon.name(id, self.names, place)]
         if p.pattern:
             before, _, after = self.lexicon.words["organisations"][p.pattern].partition("*")
-            glued_before, glued_after = bool(before) and not before.endswith(" "), bool(after) and not after.startswith(" ")
+            glued_before = bool(before) and not before.endswith(" ")
+            glued_after = bool(after) and not after.startswith(" ")
             front, back = [(w, f"{key}.org") for w in before.split()], [(w, f"{key}.org") for w in after.split()]
             if glued_before: said[0] = (front.pop()[0] + said[0][0], said[0][1])
             if glued_after: said[-1] = (said[-1][0] + back.pop(0)[0], said[-1][1])
             said = front + said + back
-        return [Node(w, "PROPN", keys=(k,), tag=f"{'I' if i else 'B'}-{p.entity}") for i, (w, k) in enumerate(said)], "name"
+        tags = [f"{'I' if i else 'B'}-{p.entity}" for i in range(len(said))]
+        return [Node(w, "PROPN", keys=(k,), tag=t) for (w, k), t in zip(said, tags)], "name"
 
     def article(self, p: Phrase, noun_class: str, case: str) -> str:
         "The article, as a word or an affix; a language that fuses it also puts it beside a demonstrative."
@@ -79,7 +84,9 @@ class Grammar:
     def furnish(self, head: Node, p: Phrase, noun_class: str, case: str, article: str, key: str):
         "Hangs adjective, owner, and article or demonstrative on a noun, from the inside out."
         if p.adjective: self.hang(head, self.attribute(p, noun_class, case, key), "adjective", "Adjective-Noun")
-        if p.owner: self.hang(head, self.phrase(p.owner, "of", "nmod", key + "/", (f"{noun_class}.{case}", noun_class)), "genitive", "Genitive-Noun")
+        if p.owner:
+            owner = self.phrase(p.owner, "of", "nmod", key + "/", (f"{noun_class}.{case}", noun_class))
+            self.hang(head, owner, "genitive", "Genitive-Noun")
         this = p.determiner in ("this", "that")
         word = self.lexicon.marker(p.determiner, f"{noun_class}.{case}", noun_class) if this else article
         if not word: return
@@ -138,7 +145,8 @@ class Grammar:
 
     def verb(self, c: Clause, key: str) -> Node:
         "The verb with its auxiliaries and particles."
-        words = [Node(w, u, keys=(key + ("V" if u != "PART" else "not"),)) for w, u in self.lexicon.verb(c.predicate, c.negated)]
+        words = [Node(w, u, keys=(key + ("V" if u != "PART" else "not"),))
+                 for w, u in self.lexicon.verb(c.predicate, c.negated)]
         own = [i for i, n in enumerate(words) if n.upos == "VERB"]
         return group(words, own[0 if self.settings["verb_head"] == "first" else -1])
 
@@ -146,20 +154,23 @@ class Grammar:
         "An adjective as predicate, inside the pattern of the language's copula."
         _, noun_class = self.head_words(c.subject, key)
         copula = self.lexicon.words["copula"]
-        pattern = copula["negative"] if c.negated else copula.get("intensified", copula["affirmative"]) if c.very else copula["affirmative"]
-        adjective = [Node(w, "ADJ", keys=(key + "V",)) for w in self.lexicon.adjective(c.predicate, noun_class, predicative=True)]
+        kind = "negative" if c.negated else "intensified" if c.very and "intensified" in copula else "affirmative"
+        adjective = [Node(w, "ADJ", keys=(key + "V",))
+                     for w in self.lexicon.adjective(c.predicate, noun_class, predicative=True)]
         last = len(adjective) - 1 if self.settings["noun_head"] == "last" else 0
         head = adjective[last]
         if c.very:
             degree = self.word_group(self.lexicon.words["adverbs"]["very"], "ADV", "advmod", key + "very")
             adjective = [degree, *adjective] if self.settings["degree"] == "before" else [*adjective, degree]
         words = []
-        for item in pattern.split():
+        for item in copula[kind].split():
             before, star, after = item.partition("*")
             if star:
                 adjective[0].form, adjective[-1].form = before + adjective[0].form, adjective[-1].form + after
                 words += adjective
-            else: words += [Node(w, u, "cop" if u == "AUX" else "", (key + ("is" if u == "AUX" else "not"),)) for w, u in tagged(item, "AUX")]
+            else:
+                for w, u in tagged(item, "AUX"):
+                    words.append(Node(w, u, "cop" if u == "AUX" else "", (key + ("is" if u == "AUX" else "not"),)))
         return group(words, words.index(head))
 
     def place_oblique(self, row: list[Node], parts: dict[str, Node], node: Node):
@@ -168,11 +179,12 @@ class Grammar:
         at = sorted(row.index(n) for n in core)
         if order.endswith("X"): row.append(node)
         elif order.startswith("X"): row.insert(at[0], node)
-        else: row.insert(at[-1] if order[2] in "VO" and len(at) > 1 else at[0] + (order[0] == "V"), node)
+        else: row.insert(at[-1], node)
 
     def place_rest(self, row: list[Node], parts: dict[str, Node], c: Clause, key: str):
         "Late negation, the adverb, what is said, and the clause of although or because."
-        late = self.lexicon.words["negation"].get("after_object") if c.negated and c.predicate in concepts("verbs") else None
+        denied = c.negated and c.predicate in concepts("verbs")
+        late = self.lexicon.words["negation"].get("after_object") if denied else None
         if late:
             row.insert(row.index(parts.get("O", parts["V"])) + 1, self.word_group(late, "PART", "advmod", key + "not"))
         if c.adverb:

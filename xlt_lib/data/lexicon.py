@@ -12,7 +12,7 @@ from .meanings import Names, read_world_file
 
 # %% ../../nbs/1_data/05_lexicon.ipynb #fc27421f
 WORLD_LANGUAGES = tuple("en es fr de it pt sw yo zu hi te ar he ja zh".split())
-ORDERS = ("order", "oblique", "adposition", "genitive", "adjective", "demonstrative")   # word orders; they come from WALS
+ORDERS = ("order", "oblique", "adposition", "genitive", "adjective", "demonstrative")   # they come from WALS
 NAME_SCRIPTS = {"Deva": "deva", "Telu": "telu", "Arab": "arab", "Hebr": "hebr", "Jpan": "jpan", "Hans": "hans"}
 
 # %% ../../nbs/1_data/05_lexicon.ipynb #4aa6ca6e
@@ -23,7 +23,7 @@ def tagged(
     "Words and their universal tags."
     return [(w, u or upos) for w, _, u in (item.partition(":") for item in text.split())]
 
-# %% ../../nbs/1_data/05_lexicon.ipynb #76f5e802
+# %% ../../nbs/1_data/05_lexicon.ipynb #b1f51c51
 class Lexicon:
     "A language of the world: its words, and its word orders from WALS or, with a reason, from its own file."
 
@@ -44,9 +44,15 @@ class Lexicon:
             raise DataError(f"the world's language {self.code!r} has no setting for {', '.join(missing)}",
                             remedy="Give it under [overrides] in its file, with the reason")
 
+    def entry(self, kind: str, id: str) -> str:
+        "A concept's line under [nouns] or [verbs]. Raises `DataError` if the file has none."
+        if id in self.words[kind]: return self.words[kind][id]
+        raise DataError(f"the world's language {self.code!r} has no word for this concept", found=id,
+                        remedy=f"Add it under [{kind}] in its file")
+
     def noun(self, id: str) -> tuple[list[str], str]:
         "The words of a noun, and its class ('' where the file gives none)."
-        form, _, noun_class = self.words["nouns"][id].partition("|")
+        form, _, noun_class = self.entry("nouns", id).partition("|")
         return form.split(), noun_class.strip()
 
     def adjective(self, id: str, *classes: str, predicative: bool = False) -> list[str]:
@@ -55,11 +61,12 @@ class Lexicon:
         for table in tables:
             for form in (*(table.get(c, {}).get(id) for c in classes if c), table.get(id)):
                 if isinstance(form, str): return form.split()
-        raise DataError(f"the world's language {self.code!r} has no word for this adjective", found=id)
+        raise DataError(f"the world's language {self.code!r} has no word for this concept", found=id,
+                        remedy="Add it under [adjectives] in its file")
 
     def verb(self, id: str, negated: bool = False) -> list[tuple[str, str]]:
         "The words of a verb, each with its universal tag."
-        citation, finite, *negative = (f.strip() for f in self.words["verbs"][id].split("|"))
+        citation, finite, *negative = (f.strip() for f in self.entry("verbs", id).split("|"))
         if not negated: return tagged(finite, "VERB")
         if negative: return tagged(negative[0], "VERB")
         forms = {"*": tagged(finite, "VERB"), "@": tagged(citation, "VERB")}

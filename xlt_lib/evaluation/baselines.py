@@ -19,7 +19,7 @@ def majority(
     if not labels: raise DataError("no label to guess from", remedy="Give at least one training row")
     return min(Counter(labels).items(), key=lambda kv: (-kv[1], kv[0]))[0]
 
-# %% ../../nbs/5_evaluation/03_baselines.ipynb #000c23ea
+# %% ../../nbs/5_evaluation/03_baselines.ipynb #43d425ae
 class BagOfWords:
     "Multinomial naive Bayes over the words of a text (Manning, Raghavan & Schütze 2008, section 13.2), in any order."
 
@@ -28,9 +28,11 @@ class BagOfWords:
         texts: list[str],       # training texts
         labels: list[str],      # one a text
         split=str.split,        # text → words; `list` takes the letters, for scripts without spaces
-        smoothing: float = 1.0, # added to every count (Laplace)
+        smoothing: float = 1.0, # above 0, added to every count (Laplace)
     ):
         if not texts: raise DataError("no text to learn from", remedy="Give at least one training row")
+        if not smoothing > 0: raise DataError("no smoothing", found=smoothing, expected="a number above 0",
+                                              remedy="Without it one unseen word makes a label impossible")
         self.split, self.smoothing = split, smoothing
         self.counts, self.labels = defaultdict(Counter), Counter(labels)
         for text, label in zip(texts, labels, strict=True): self.counts[label].update(split(text.lower()))
