@@ -72,7 +72,9 @@ class Grammar:
         "The word or affix of a role. A marker of persons goes before that of objects."
         kind = "name" if p.kind == "name" else p.determiner
         keys = (kind, p.entity, noun_class)
-        if role == "of": keys = (*(["name"] if p.kind == "name" else []), *possessed, *keys)
+        if role == "of":    # of what is owned and by whom: Zulu has umfazi kaMusa, but imoto yaseKenya
+            named = [f"{c}.{p.entity}" for c in possessed] + ["name"] if p.kind == "name" else []
+            keys = (*named, *possessed, *keys)
         person = p.entity == "PER" or (p.kind == "noun" and "person" in concepts("nouns")[p.head].may)
         if role == "object" and person and (mark := self.lexicon.marker("person_object", *keys)): return mark
         return self.lexicon.marker(role, *keys) if role else ""
@@ -132,9 +134,11 @@ class Grammar:
     def clause(self, c: Clause, key: str = "") -> Node:
         "A clause: predicate, subject, object and the rest in the language's order."
         verbal = c.predicate in concepts("verbs")
-        predicate = self.verb(c, key) if verbal else self.copular(c, key)
+        predicate, governed = self.verb(c, key) if verbal else (self.copular(c, key), "")
         parts = {"S": self.phrase(c.subject, "subject", "nsubj", key + "S"), "V": predicate}
-        if c.object: parts["O"] = self.phrase(c.object, "object", "obj", key + "O")
+        if c.object:
+            first = self.orders["order"].index("O") < self.orders["order"].index("V")
+            parts["O"] = self.mark_with_word(self.phrase(c.object, "object", "obj", key + "O"), governed, "ADP", "case", key + "O:object", first)
         row = [parts[x] for x in (self.orders["order"] if verbal else "SV") if x in parts]
         for number, (role, p) in enumerate(c.obliques):
             self.place_oblique(row, parts, self.phrase(p, role, "obl", f"{key}X{number}"))
@@ -143,12 +147,15 @@ class Grammar:
         predicate.left, predicate.right = row[:at] + predicate.left, predicate.right + row[at + 1:]
         return predicate
 
-    def verb(self, c: Clause, key: str) -> Node:
-        "The verb with its auxiliaries and particles."
+    def verb(self, c: Clause, key: str) -> tuple[Node, str]:
+        "The verb with its auxiliaries and particles; and the adposition it asks of its object (anakutana *na* Musa)."
         words = [Node(w, u, keys=(key + ("V" if u != "PART" else "not"),))
                  for w, u in self.lexicon.verb(c.predicate, c.negated)]
+        governed = []
+        for edge in (0, -1):
+            while c.object and words[edge].upos == "ADP": governed.append(words.pop(edge).form)
         own = [i for i, n in enumerate(words) if n.upos == "VERB"]
-        return group(words, own[0 if self.settings["verb_head"] == "first" else -1])
+        return group(words, own[0 if self.settings["verb_head"] == "first" else -1]), " ".join(governed)
 
     def copular(self, c: Clause, key: str) -> Node:
         "An adjective as predicate, inside the pattern of the language's copula."
