@@ -30,7 +30,7 @@ def leaves(parser=None, path=()):
             for name, inner in action.choices.items(): yield from leaves(inner, (*path, name))
 
 
-@pytest.mark.parametrize("path, parser", leaves(), ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+@pytest.mark.parametrize("path, parser", list(leaves()), ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
 def test_every_help_has_examples_that_parse(path, parser):
     examples = cli.EXAMPLES[" ".join(path)]
     assert examples and all(e in parser.format_help() for e in examples)
@@ -91,6 +91,38 @@ def test_check_finds_a_leak_and_passes_clean_files(tmp_path):
     assert code == 2 and "leak" in out
 
 
+def test_no_file_is_lost_when_several_are_checked(tmp_path):
+    "Two folders with a train file each are two corpora; two files that would have one name are an error."
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.conll").write_text("Amina B-PER\nsleeps O\nhere O\n", "utf-8")
+    code, out, _ = xlt("data", "check", "a", "b", "--task", "ner", cwd=tmp_path)
+    assert code == 0 and "a/train: 1 rows" in out and "b/train: 1 rows" in out and "overlap" in out
+    (tmp_path / "a/train.txt").write_text("Musa B-PER\nsleeps O\n", "utf-8")
+    code, out, err = xlt("data", "check", "a", "--task", "ner", cwd=tmp_path)
+    assert code == 2 and "two files of one name" in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_is_no_trouble(encoding):
+    code, out, _ = xlt("data", "show", "--task", "ner", "--language", "ja", "-n", "2", env={"PYTHONIOENCODING": encoding})
+    assert code == 0 and "\\u" in out
+
+
+def test_main_returns_a_code_for_help_and_for_bad_arguments_too(capsys):
+    assert cli.main(["--help"]) == 0 and cli.main(["data", "--help"]) == 0 and cli.main(["--version"]) == 0
+    assert cli.main([]) == 0 and "COMMAND" in capsys.readouterr().out
+    assert cli.main(["data", "show", "--task", "ner"]) == cli.main(["data", "show", "-n", "x"]) == 2
+
+
+def test_a_language_lists_no_layouts_for_own_files(capsys):
+    assert cli.main(["data", "list", "--language", "yo"]) == 0
+    named = capsys.readouterr().out
+    assert "masakhaner2" in named and "conllu" not in named
+    assert cli.main(["data", "list", "--language", "yo-en"]) == 0 and "mafand" in capsys.readouterr().out
+    assert cli.main(["data", "list"]) == 0 and "conllu" in capsys.readouterr().out
+
+
 def test_input_output_trouble_ends_with_1(tmp_path):
     "A result folder that cannot be made, here because a file stands in its way."
     (tmp_path / "file").write_text("")
@@ -122,9 +154,16 @@ def test_real_files_through_the_same_command():
     assert code == 0 and "masakhaner2" in out
 
 
-def test_reproduce_writes_the_same_bytes_twice_and_takes_up_where_it_was_stopped(tmp_path):
-    once, twice = tmp_path / "once", tmp_path / "twice"
-    assert xlt("reproduce", "--out", once)[0] == 0
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    "What `xlt reproduce` writes."
+    folder = tmp_path_factory.mktemp("reproduced") / "once"
+    assert xlt("reproduce", "--out", folder)[0] == 0
+    return folder
+
+
+def test_reproduce_writes_the_same_bytes_twice_and_takes_up_where_it_was_stopped(once, tmp_path):
+    twice = tmp_path / "twice"
     process = subprocess.Popen([sys.executable, "-c", "from xlt_lib.app.cli import main; main()", "reproduce", "--out", str(twice)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(twice.glob("*")): time.sleep(0.05)
@@ -138,9 +177,10 @@ def test_reproduce_writes_the_same_bytes_twice_and_takes_up_where_it_was_stopped
     for name in names: assert (once / name).read_bytes() == (twice / name).read_bytes(), name
 
 
-def test_committed_tables_are_those_that_the_command_makes(tmp_path):
-    assert xlt("reproduce", "--out", tmp_path)[0] == 0
-    for path in (ROOT / "figures/world").glob("*.csv"): assert path.read_text("utf-8") == (tmp_path / path.name).read_text("utf-8")
+def test_committed_tables_are_those_that_the_command_makes(once):
+    for name in ("same_meaning", "settings", "sizes", "baselines"):
+        committed = ROOT / f"figures/world/{name}.csv"
+        assert committed.read_text("utf-8") == (once / committed.name).read_text("utf-8"), "run make reproduce, look at what changed"
 
 
 def test_errors_survive_the_way_between_processes():

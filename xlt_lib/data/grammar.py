@@ -138,7 +138,8 @@ class Grammar:
         parts = {"S": self.phrase(c.subject, "subject", "nsubj", key + "S"), "V": predicate}
         if c.object:
             first = self.orders["order"].index("O") < self.orders["order"].index("V")
-            parts["O"] = self.mark_with_word(self.phrase(c.object, "object", "obj", key + "O"), governed, "ADP", "case", key + "O:object", first)
+            node = self.phrase(c.object, "object", "obj", key + "O")
+            parts["O"] = self.mark_with_word(node, governed, "ADP", "case", key + "O:object", first)
         row = [parts[x] for x in (self.orders["order"] if verbal else "SV") if x in parts]
         for number, (role, p) in enumerate(c.obliques):
             self.place_oblique(row, parts, self.phrase(p, role, "obl", f"{key}X{number}"))

@@ -20,7 +20,7 @@ EMOTIONS = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surpr
 TOPICS = ("entertainment", "geography", "health", "politics", "science/technology", "sports", "travel")
 SPLITS = ("train", "dev", "test", "all")   # `all` is a data set that its authors did not split
 
-# %% ../../nbs/1_data/03_tasks.ipynb #73e2bcd6
+# %% ../../nbs/1_data/03_tasks.ipynb #7563bde0
 @dataclass(frozen=True)
 class Task:
     "A task: its columns (beside the common ones), and the labels that one of them may hold."
@@ -28,7 +28,7 @@ class Task:
     columns: tuple[str, ...]        # its own columns, in order
     labels: tuple[str, ...] = ()    # the closed set of labels; empty where there is none
     label_column: str | None = None # the column that holds them
-    lists: tuple[str, ...] = ()     # columns that hold one value a token
+    lists: tuple[str, ...] = ()     # columns that hold a list: one value a token, or several labels
     numbers: tuple[str, ...] = ()   # columns of whole numbers; all others are text
     pair: bool = False              # True where `language` is a pair such as "en-sw"
     about: str = ""
@@ -71,12 +71,16 @@ def features(
     column = lambda c: (lambda v: List(v) if c in t.lists else v)(Value("int32" if c in t.numbers else "string"))
     return Features({**{c: Value("string") for c in COMMON}, **{c: column(c) for c in t.columns}})
 
-# %% ../../nbs/1_data/03_tasks.ipynb #1034d793
+# %% ../../nbs/1_data/03_tasks.ipynb #550c07e7
 def corpus(
     name: str,      # a key of `TASKS`
     rows: list[dict],   # one dict a row, with the task's columns and the common ones
 ):                  # `datasets.Dataset`
-    "Rows as a `datasets.Dataset` in the schema of their task."
+    "Rows as a `datasets.Dataset` in the schema of their task. Raises `DataError` for a row that lacks a column."
     from datasets import Dataset
     f = features(name)
+    for n, row in enumerate(rows, 1):
+        if missing := [c for c in f if c not in row]:
+            raise DataError(f"row {n} (counted from 1) lacks {', '.join(missing)}", found=list(row),
+                            expected=", ".join(f))
     return Dataset.from_dict({c: [r[c] for r in rows] for c in f}, features=f)
