@@ -96,7 +96,7 @@ SLIPS = [("files =", "fils =", 3, "files"), ('"ner"', '"nre"', 2, "ner"), ('"con
          ('["yo"]', '"yo"', 7, "list"),
          ("tokens = 0", "tokens = [", 5, "TOML"), ("id =", "di =", 9, "id"), ('id = "a/b"', "gated = true", 8, "id"),
          ('"a/b"', "7", 9, "str"),
-         ('tasks = ["ner"]', "tasks = []", 2, "no tasks"), ("[village]\n", "spare = 1\n[village]\n", None, "table")]
+         ('tasks = ["ner"]', "tasks = []", 2, "no tasks"), ("[village]\n", "spare = 1\n[village]\n", 1, "table")]
 
 
 @pytest.mark.parametrize("right,wrong,line,hint", SLIPS)
@@ -262,7 +262,7 @@ BAD = [(("nre", "sw", "train", "X"), "unknown task.*'ner'"), (("ner", "sw", "tri
        (("ner", "sw", "train", "X", "masakhaner"), "unknown data set.*'masakhaner2'"),
        (("ner", "sw", "train", "X", "sib200"), "no ner in these data sets"),
        (("ner", "sw", "train", "X"), "no files for ner in sw.*masakhaner2/sw/train.txt"),
-       (("ner", "sw", "train", "X/none"), "no such folder"), (("ner", "sw", "train", "X/f.txt"), "such as conll"),
+       (("ner", "sw", "train", "X/none"), "no such file or folder"), (("ner", "sw", "train", "X/f.txt"), "such as conll"),
        (("ner", "sw", "train", "X/f.txt", "colln"), "unknown data set.*'conll'"),
        (("mt", "en-sw", "train", "X/f.txt", "mafand"), "cannot be read"),
        (("ner", "sw", "train", "X/f.txt", "conll"), "f.txt:2: a label outside the task ner: found 'B-FILM'.*map"),

@@ -6,6 +6,7 @@
 __all__ = ['choose', 'read_raw', 'load']
 
 # %% ../../nbs/1_data/10_corpora.ipynb #cf9b20f2
+import re
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -26,21 +27,34 @@ def choose(
     root: Path | None = None,                 # the data folder; None asks for the Hub's versions
 ) -> tuple[Row, str]:                         # the row, and the language as it names it: "en-sw" for "sw-en"
     "The data set that serves a task and language. Raises `DataError` if there is none."
-    rows, t = registry(), task(task_name)
-    if bool(halves(language)) != t.pair:
-        raise DataError(f"{task_name} is about {'two languages' if t.pair else 'one language'}", found=language,
-                        expected="a pair such as en-sw" if t.pair else "one code such as sw")
-    named = dataset.split(",") if isinstance(dataset, str) else dataset
-    for name in named or ():
-        if name.strip() not in rows: raise DataError("unknown data set", found=name, remedy=suggest(name, rows))
-    fit = [rows[n.strip()] for n in named] if named else [r for r in rows.values() if not r.opt_in
-                                                          and "*" not in r.languages]
+    rows, named = registry(), _named(dataset)
+    _check_language(task(task_name), language)
+    for name in named:
+        if name not in rows: raise DataError("unknown data set", found=name, remedy=suggest(name, rows))
+    fit = [rows[n] for n in named] if named else [r for r in rows.values() if not r.opt_in and "*" not in r.languages]
     fit = [r for r in fit if task_name in r.tasks]
     for row in fit:
         for stored in _stored(row, language, root): return row, stored
     raise _none_fits(task_name, language, named, fit, root)
 
 # %% ../../nbs/1_data/10_corpora.ipynb #bce9abe4
+def _named(dataset):
+    "The names of data sets as a list. Raises `DataError` for what is neither text nor a list of texts."
+    named = dataset.split(",") if isinstance(dataset, str) else [] if dataset is None else dataset
+    if isinstance(named, (list, tuple)) and all(isinstance(n, str) for n in named): return [n.strip() for n in named]
+    raise DataError("not the name of a data set", found=dataset, expected="a name, or several in a list")
+
+
+def _check_language(t, language):
+    "Raises `DataError` unless `language` can be what the task needs: one code, or a pair."
+    if not isinstance(language, str) or not re.fullmatch(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*", language):
+        raise DataError("not the code of a language", found="nothing" if language is None else language,
+                        expected="letters such as sw or pt-BR, or a pair such as en-sw")
+    if t and bool(halves(language)) != t.pair:
+        raise DataError(f"{t.name} is about {'two languages' if t.pair else 'one language'}", found=language,
+                        expected="a pair such as en-sw" if t.pair else "one code such as sw")
+
+
 def _stored(row, language, root):
     "The names under which a row really has a language: in its Hub version, or in files that are here."
     served = row.serves(language, hub=root is None)
@@ -53,6 +67,8 @@ def _none_fits(task_name, language, named, fit, root):
     "The error for a language that no data set has; it names the languages that there are."
     if named and not fit: return DataError(f"no {task_name} in these data sets", found=", ".join(named),
                                            expected="a data set with that task: see `xlt data list`")
+    if named and root is None and not any(r.hub for r in fit):
+        return DataError("not on the Hub", found=", ".join(named), remedy="Name a folder, or a file, as the source")
     there = {code for r in fit for code in ((r.hub.languages if r.hub else ()) if root is None
                                             else r.languages)} - {"*"}
     served = [r.name for r in fit if r.serves(language, hub=root is None)]
@@ -60,8 +76,8 @@ def _none_fits(task_name, language, named, fit, root):
         example = (registry()[served[0]].names(language, "train") + ["its files"])[0]
         return DataError(f"no files for {task_name} in {language}", file=root, found=f"nothing of {', '.join(served)}",
                          expected=f"for example {example}")
-    return DataError(f"no {task_name} data for {language}", found=", ".join(named or []) or None,
-                     remedy=suggest(language, there))
+    return DataError(f"no {task_name} data for {language}", found=", ".join(named) or None,
+                     remedy=suggest(language, there) if there else "Other sources: see `xlt data list`")
 
 # %% ../../nbs/1_data/10_corpora.ipynb #431cf1c1
 def read_raw(
@@ -107,10 +123,11 @@ def load(
     "A corpus in its task's one schema, whatever the source. Raises `DataError`, or `OSError` if the network fails."
     t = task(task_name)
     if split not in SPLITS: raise DataError("unknown split", found=split, remedy=suggest(split, SPLITS))
+    _check_language(None, language)
     if source == "world": return _world(task_name, language, split, dataset)
     if source == "hub": return _hub(t, language, split, dataset)
-    if source != "local" and Path(source).is_file(): return _file(t, language, split, Path(source), dataset)
-    root = data_folder(None if source == "local" else source)
+    root = data_folder() if source == "local" else _place(source)
+    if not root.is_dir(): return _file(t, language, split, root, dataset)
     row, stored = choose(task_name, language, dataset, root)
     files = local_files(row, root, stored, split)
     if not files: raise _no_split(row, t, root, stored, split)
@@ -120,6 +137,13 @@ def load(
                      stored != language, facts, lost)
 
 # %% ../../nbs/1_data/10_corpora.ipynb #12ed8f99
+def _place(source):
+    "A source as a path that leads somewhere. Raises `DataError` for one that leads nowhere."
+    if isinstance(source, (str, Path)) and str(source) and Path(source).exists(): return Path(source)
+    raise DataError("no such file or folder", file=source or None, found=None if source else repr(source),
+                    expected="a path, or the name of a source", remedy=suggest(source, ("world", "hub", "local")))
+
+
 @lru_cache(maxsize=1)
 def _embedded():
     "The embedded world, built once."
@@ -136,7 +160,8 @@ def _world(task_name, language, split, dataset):
 
 def _file(t, language, split, file, dataset):
     "A corpus from one file, laid out as the named row says."
-    named = [dataset] if isinstance(dataset, str) else dataset or []
+    _check_language(t, language)
+    named = _named(dataset)
     like = ", ".join(r.name for r in registry().values() if "*" in r.languages and t.name in r.tasks)
     if len(named) != 1: raise DataError("one file needs one name of what it is like", file=file, found=dataset,
                                         expected=f"dataset = a name in the registry, such as {like}")
@@ -144,7 +169,7 @@ def _file(t, language, split, file, dataset):
     if not row: raise DataError("unknown data set", found=named[0], remedy=suggest(named[0], registry()))
     if t.name not in row.tasks or row.format in ("", "pairs", "joined"):
         raise DataError(f"{row.name} cannot be read as {t.name} from one file", file=file, found=row.format
-                        or "Hub only", expected=f"one of {like}")
+                        or "Hub only", expected=f"one of {like}" if like else f"a task other than {t.name}")
     lost = Counter()
     return harmonise(read_raw(row, t, [file], language, lost), row, t, language, split, file, False,
                      {"source": "file", "files": [file.name]}, lost)
@@ -178,7 +203,8 @@ def _hub(t, language, split, dataset):
 def _hub_rows(row, t, language, split, lost, facts):
     "Raw rows from the Hub: two configs joined by identifier, or one."
     if row.multiway: return join(*[_hub_side(row, row.hub.columns, s, split, facts) for s in halves(language)], lost)
-    own = {c: p for c, p in row.hub.columns.items() if c in t.columns}
+    columns = row.hub.columns or {c: c for c in t.columns if not (c == "labels" and row.indicators)}
+    own = {c: p for c, p in columns.items() if c in t.columns}
     rows = _hub_side(row, own | {i: i for i in row.indicators if i not in row.lacks.get(language, ())}, language,
                      split, facts)
     return (_words(r, t) for r in rows) if t.name in ("pos", "parse") else rows
@@ -192,7 +218,7 @@ def _hub_side(row, columns, language, split, facts):
 
 
 def _words(r, t):
-    "A sentence without the lines of multi-word tokens, which have no tag, and with heads as numbers."
+    "A sentence without the lines of multi-word tokens, which have no tag."
+    if len({len(r[c] or ()) for c in t.columns}) > 1: return r   # `harmonise` says what is wrong with it
     keep = [i for i, tag in enumerate(r["tags"]) if tag != "_"]
-    r = r | {c: [r[c][i] for i in keep] for c in t.columns}
-    return r | ({"heads": [int(h) for h in r["heads"]]} if "heads" in t.columns else {})
+    return r | {c: [r[c][i] for i in keep] for c in t.columns}

@@ -90,6 +90,8 @@ def _snapshot(row, names, here):
     except errors.LocalEntryNotFoundError as e:
         if here: return None
         raise OSError(f"the Hub cannot be reached, and {row.hub.id} is not in the cache: {e.__cause__ or e}") from None
+    except errors.HFValidationError: raise DataError(f"{row.name}: no name that the Hub can have", found=row.hub.id,
+                                                     expected="organisation/name") from None
     except (errors.HfHubHTTPError, errors.EntryNotFoundError) as e: raise _refused(row, e) from None
     except OSError as e:
         again = "Run the same command again: it goes on where it stopped"
@@ -139,9 +141,14 @@ def _values(table, path, row):
         raise DataError(f"{row.name}: the Hub's version has no column {top!r}", found=table.column_names,
                         remedy="Its layout has changed: put the right columns into a row of your own")
     values, names = table.column(top).to_pylist(), _label_names(table.schema, top)
-    for key in inner: values = [v[key] for v in values]
+    for key in inner:
+        if not all(v is None or isinstance(v, dict) and key in v for v in values):
+            raise DataError(f"{row.name}: the Hub's version has no field {path!r}", found=next(filter(None, values), None),
+                            remedy="Its layout has changed: put the right columns into a row of your own")
+        values = [None if v is None else v[key] for v in values]
     label = names or row.hub.names and path in (row.hub.columns.get("tags"), row.hub.columns.get("label"))
-    def name(v): return v if isinstance(v, str) else (names or row.hub.names)[v]
+    known = dict(enumerate(names or row.hub.names))   # -1, a hidden label, is in none: the reader of the rows says so
+    def name(v): return known.get(v, v) if isinstance(v, int) else v
     return [[name(x) for x in v] if isinstance(v, list) else name(v) for v in values] if label else values
 
 
@@ -164,7 +171,7 @@ def read_parquet(
     for file in files:
         try: table = pq.read_table(file)
         except (pa.ArrowInvalid, OSError) as e:
-            raise DataError("a damaged Parquet file", file=file, found=str(e)[:60],
+            raise DataError("a damaged Parquet file", file=file, found=str(e).rpartition("': ")[2],
                             remedy="Delete it and fetch it again") from None
         values = [_values(table, path, row) for path in columns.values()]
         for number, record in enumerate(zip(*values, strict=True), number + 1):  # noqa: B007, B020

@@ -44,8 +44,8 @@ def map_labels(
     if not column: return Counter()
     seen = Counter(chain.from_iterable(r[column] for r in rows) if many else (r[column] for r in rows))
     ours = {label: our_label(str(label), row, t) for label in seen}
-    if wrong := next((label for label, o in ours.items() if o is None), None): raise _outside(rows, column, many,
-                                                                                              wrong, t, file)
+    for label, o in ours.items():
+        if o is None: raise _outside(rows, column, many, label, t, file)
     for r in rows: r[column] = [ours[x] for x in r[column]] if many else ours[r[column]]
     if t.name == "ner" and row.scheme != "IOB2":
         for r in rows: r[column] = to_iob2(r[column], row.scheme, repair=False)
@@ -78,7 +78,37 @@ def _expand(rows, row, t):
 def _lacking(r, t):
     "Why a row is left out, or None."
     if any(isinstance(r[c], str) and not r[c].strip() for c in t.columns if c != t.label_column): return "empty"
+    if r.get("tokens") == []: return "empty"
     return "label left out" if t.label_column == "label" and not r["label"] else None
+
+# %% ../../nbs/1_data/09_labels.ipynb #3a2627ab
+def _check_values(rows, row, t, file):
+    "Makes a missing text an empty one, and heads numbers. Raises `DataError` for values that the task cannot hold."
+    texts = [c for c in t.columns if c not in t.lists and c != t.label_column]
+    for r in rows:
+        for c in texts:
+            if r[c] is None: r[c] = ""    # so the Hub's files say that there is none; the row is dropped, and counted
+        if wrong := _unfit(r, row, t):
+            problem, found, expected = wrong
+            raise DataError(problem, file=file, line=r["line"], found="null" if found is None else found,
+                            expected=expected)
+        if "heads" in t.columns: r["heads"] = [int(h) for h in r["heads"]]
+
+
+def _unfit(r, row, t):
+    "Why the task cannot hold a row: the problem, what was found, what was expected; or None."
+    for c in t.columns:
+        many = c in t.lists
+        if many and not isinstance(r[c], list) or not {*map(type, r[c] if many else [r[c]])} <= {str, int}:
+            return f"a value of the wrong kind under {c!r}", r[c], "a list of texts" if many else "a text"
+    for i in row.indicators:
+        if str(r.get(i, 0)) not in ("0", "1"): return f"a value of the wrong kind under {i!r}", r[i], "0 or 1"
+    if "tokens" not in t.columns: return None
+    sizes = {c: len(r[c]) for c in t.lists}
+    if len({*sizes.values()}) > 1: return "lists of different length", sizes, "one value a token"
+    for h in r.get("heads", ()):
+        if not (str(h).isdecimal() and int(h) <= sizes["tokens"]):
+            return "a head that is no word of the sentence", h, f"a number from 0 to {sizes['tokens']}"
 
 # %% ../../nbs/1_data/09_labels.ipynb #2523c562
 def join(
@@ -107,6 +137,7 @@ def harmonise(
 ):                    # `datasets.Dataset` in the task's schema, with a report inside: see `describe`
     "Raw rows in the one schema of their task, with labels mapped, empty rows dropped, and an account of both."
     dropped, rows = Counter() if dropped is None else dropped, list(_expand(raw, row, t))
+    _check_values(rows, row, t, file)
     if swap: rows = [r | {"source": r["target"], "target": r["source"]} for r in rows]
     read, mapped = len(rows), map_labels(rows, row, t, file)
     if t.name == "emotion":

@@ -30,6 +30,8 @@ def _records(path, separator, quoted) -> Iterator[tuple[int, list[str]]]:
             if fields: yield line, fields
             line = table.line_num + 1
     except csv.Error as e:
+        if "limit" in str(e): raise DataError("a field without an end", file=path, line=line, found=str(e), remedy="Is a "
+                                              "quote left open? JSON lines can hold texts of any length") from None
         raise DataError("broken quotes", file=path, line=line, found=str(e), expected='fields such as "a ""b"" c"',
                         remedy="If quotes are ordinary characters in this file, read it with `quoted=False`") from None
 
@@ -38,8 +40,9 @@ def _position(column, names, path, line):
     "The number of a column that may be given by name."
     if isinstance(column, int): return column
     if names.count(column) == 1: return names.index(column)
-    raise DataError("no such column" if column not in names else "two columns of one name", file=path, line=line,
-                    found=names, expected=column, remedy=suggest(column, names))
+    if column in names: raise DataError("two columns of one name", file=path, line=line, found=names, expected=column,
+                                        remedy="Rename one of them, or give the column's number")
+    raise DataError("no such column", file=path, line=line, found=names, expected=column, remedy=suggest(column, names))
 
 # %% ../../nbs/1_data/09_readers.ipynb #51ce27f1
 def _ragged(path, line, fields, expected):
@@ -97,11 +100,11 @@ def read_jsonl(
 # %% ../../nbs/1_data/09_readers.ipynb #053b6429
 def _json(line, path, number):
     "The object that one line holds."
-    try: row = json.loads(line)
-    except (ValueError, RecursionError) as e: row, problem = None, str(e)
-    else: problem = line
+    try: row, why = json.loads(line), ""
+    except json.JSONDecodeError as e: row, why = None, f" ({e.msg} at character {e.colno})"
+    except (ValueError, RecursionError) as e: row, why = None, f" ({e})"
     if isinstance(row, dict): return row
-    raise DataError("not a JSON object", file=path, line=number, found=problem, expected="one object a line",
+    raise DataError(f"not a JSON object{why}", file=path, line=number, found=line, expected="one object a line",
                     remedy="A file that is one long list: jq -c '.[]' FILE > NEW")
 
 

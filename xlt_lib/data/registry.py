@@ -12,14 +12,17 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from string import Formatter
+from typing import get_args, get_origin
+from .bytes import text_lines
 from .errors import DataError, suggest
 from .schemes import SCHEMES
-from .tasks import SPLITS, TASKS, task
+from .tasks import ENTITIES, SPLITS, TASKS
 
 # %% ../../nbs/1_data/08_registry.ipynb #9b37f705
-FORMATS = {   # name → whether its columns have to be given
-    "conll": True, "conllu": False, "table": False, "jsonl": False, "lines": False, "pairs": False, "tmx": False,
-           "joined": False}
+FORMATS = {   # reader → the columns that it gives by itself; None: those that the row, or the file, names
+    "conll": None, "table": None, "jsonl": None, "conllu": ("tokens", "tags", "heads", "relations"), "lines": ("text",),
+    "pairs": ("source", "target"), "tmx": ("source", "target"), "joined": ("source", "target")}
 SEPARATORS = {"tab": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 
 
@@ -30,10 +33,10 @@ class HubVersion:
     config: str = "default"           # may hold {language}, or {source} and {target}
     revision: str = "main"            # branch, tag or commit; the commit that it stood for is kept with the data
     languages: tuple[str, ...] = ()   # as we write them: "yo", "en-sw"
-    codes: dict = field(default_factory=dict)     # our code → the Hub's: yo = "yor"
-    columns: dict = field(default_factory=dict)   # our column → the Hub's; "translation.en" looks into a record
+    codes: dict[str, str] = field(default_factory=dict)     # our code → the Hub's: yo = "yor"
+    columns: dict[str, str] = field(default_factory=dict)   # our column → the Hub's ("a.b": b in the record a); left out: our names
     names: tuple[str, ...] = ()       # what the numbers of the label column stand for, if the files do not say
-    splits: dict = field(default_factory=dict)    # our split → the Hub's: dev = "validation"
+    splits: dict[str, str] = field(default_factory=dict)    # our split → the Hub's: dev = "validation"
     gated: bool = False               # access has to be asked for on its page
     megabytes: int | None = None      # of one config, about, where known
     note: str = ""
@@ -46,9 +49,9 @@ class Row:
     tasks: tuple[str, ...]            # the tasks that it has labels for
     format: str = ""                  # the reader, a key of FORMATS; empty if the data set is on the Hub only
     folder: str = ""                  # below the data folder
-    files: str | dict = ""            # pattern, or one a split; may hold {language} {split} {side} {extension}
+    files: str | dict[str, str] = ""  # pattern, or one a split; may hold {language} {split} {side} {extension}
     languages: tuple[str, ...] = ()   # "*" is any; left out: those that have counts
-    columns: dict = field(default_factory=dict)      # our column → its number or name there; left out: our names
+    columns: dict[str, str | int] = field(default_factory=dict)   # our column → its number or name there; left out: our names
     separator: str = ""               # a key of SEPARATORS; left out: any blanks (conll), tab (table)
     spaces_in_tokens: bool = False    # conll: a token may hold the separator
     empty: str = ""                   # conll: what stands in for an empty field
@@ -56,12 +59,12 @@ class Row:
     quoted: bool = False              # table: fields may stand in double quotes
     keep: str = ""                    # table: only rows whose last field matches this pattern
     indicators: tuple[str, ...] = ()  # emotion: columns of 0 and 1, one a label
-    lacks: dict = field(default_factory=dict)        # language → indicators that its file does not have
+    lacks: dict[str, tuple[str, ...]] = field(default_factory=dict)   # language → indicators that its file does not have
     synonyms: str = ""                # pairs: a key of SEPARATORS that stands between synonyms on a line
     multiway: bool = False            # one file a language, aligned: any two are a pair
-    sides: dict = field(default_factory=dict)        # joined: language → format and extension of its file
+    sides: dict[str, dict[str, str]] = field(default_factory=dict)    # joined: language → format and extension of its file
     scheme: str = "IOB2"              # of the entity tags in the file
-    map: dict = field(default_factory=dict)          # a label, or an entity type, → ours; "O" and "" take it away
+    map: dict[str, str] = field(default_factory=dict)             # a label, or an entity type, → ours; "O" and "" take it away
     domain: str = ""
     licence: str = "unknown"
     non_commercial: bool = False
@@ -71,8 +74,8 @@ class Row:
     commit: str = ""
     note: str = ""
     fallbacks: tuple[str, ...] = ()   # data sets to use instead
-    counts: dict = field(default_factory=dict)       # language → split → sentences, rows or lines of the file
-    kept: dict = field(default_factory=dict)         # the same, after loading, where it differs
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)   # language → split → sentences, rows or lines of the file
+    kept: dict[str, dict[str, int]] = field(default_factory=dict)     # the same, after loading, where it differs
     hub: HubVersion | None = None
 
     @property
@@ -121,80 +124,130 @@ def line_of(
     key: str = "",     # a key of that table; left out: the line of its heading
 ) -> int | None:       # counted from 1; None if it stands nowhere, as in an inline table
     "The line on which a key of a table stands."
-    lines = text.splitlines()
+    lines = text.split("\n")
     def heading(s): return re.sub(r"[\s\"']", "", s.split("#")[0])
-    start = next((n for n, s in enumerate(lines, 1) if heading(s) == f"[{table}]"), None)
+    own, start = ([n for n, s in enumerate(lines, 1) if heading(s) == f"[{t}]"] for t in (f"{table}.{key}", table))
+    start = (own + start + [None])[0]
     for n, s in enumerate(lines[start:] if start and key else [], (start or 0) + 1):
         if s.lstrip().startswith("["): break
         if re.match(rf"[\s\"']*{re.escape(key)}[\"'\s.]*[=.]", s): return n
     return start
 
 # %% ../../nbs/1_data/08_registry.ipynb #d0f8bdb9
+def _fits(value, kind):
+    "Whether a value from TOML is of a type such as `dict[str, tuple[str, ...]]`; the tuple is a list there."
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is dict: return isinstance(value, dict) and all(_fits(v, inside[1]) for v in value.values())
+    if origin is tuple: return isinstance(value, list) and all(_fits(v, inside[0]) for v in value)
+    if inside: return any(_fits(value, k) for k in inside)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 def _typed(cls, table, fail):
-    "A table's values as `cls` wants them: known keys only, lists as tuples. `fail` raises the error for a key."
-    kinds, values = {f.name: f.type for f in fields(cls) if f.name not in ("name",)}, {}
+    "A table's values as `cls` wants them: known keys only, lists as tuples. `fail` makes the error for a key."
+    kinds, values = {f.name: f.type for f in fields(cls) if f.name != "name"} | {"hub": dict}, {}
     for key, value in table.items():
-        if key not in kinds: raise fail(key, "an unknown key", found=key, remedy=suggest(key, kinds))
-        want = kinds[key]
-        if key == "hub": want = dict
-        if want == tuple[str, ...]:
-            good = isinstance(value, list) and all(isinstance(v, str) for v in value)
-            value, want = tuple(value) if good else value, list[str]
-        else: good = isinstance(value, want) and not (isinstance(value, bool) and want is not bool)
-        if not good: raise fail(key, f"a wrong value for {key}", found=value,
-                                expected=f"{getattr(want, '__name__', want)}")
-        values[key] = value
+        if key not in kinds or key == "hub" and cls is HubVersion:
+            raise fail(key, "an unknown key", found=key, remedy=suggest(key, kinds))
+        want = str(getattr(kinds[key], "__name__", kinds[key]) if kinds[key] in (str, bool, int, dict) else kinds[key])
+        if not _fits(value, kinds[key]): raise fail(key, f"a wrong value for {key}", found=value,
+                                                    expected=want.replace("tuple[str, ...]", "list[str]"))
+        values[key] = tuple(value) if isinstance(value, list) else value
     return values
 
 # %% ../../nbs/1_data/08_registry.ipynb #a35ef83d
-def _check(row, fail):
-    "Raises the error that `fail` makes if a row names what does not exist, or leaves out what is needed."
-    if not row.tasks: raise fail("tasks", "no tasks", expected='a line such as tasks = ["ner"]')
-    own = {c for t in row.tasks if t in TASKS for c in task(t).columns}
-    labels = {x for t in row.tasks if t in TASKS for x in task(t).labels} | {"O", "", "PER", "LOC", "ORG"}
-    patterns = row.files.values() if isinstance(row.files, dict) else [row.files]
-    named = [("tasks", t, TASKS) for t in row.tasks] + [("scheme", row.scheme, SCHEMES)]
-    named += [(k, v, known) for k, v, known in (("format", row.format, FORMATS),
-                                                ("separator", row.separator, SEPARATORS),
-                                                ("synonyms", row.synonyms, SEPARATORS)) if v]
-    named += [("columns", c, own) for c in row.columns] + [("map", v, labels) for v in row.map.values()]
-    named += [("files", h, ("language", "split", "side", "extension")) for p in patterns
-              for h in re.findall(r"{(.*?)}", p)]
-    named += [(key, s, SPLITS) for key in ("counts", "kept") for per in getattr(row, key).values() for s in per]
-    named += [("files", s, SPLITS) for s in (row.files if isinstance(row.files, dict) else ())]
-    for key, value, known in named:
-        if value not in known: raise fail(key, f"an unknown name under {key!r}", found=value,
-                                          remedy=suggest(value, known))
-    if not (row.format and row.files or row.hub): raise fail("", "neither files with a format nor a hub table")
-    given = set(row.columns) | ({"labels"} if row.indicators else set())
-    if FORMATS.get(row.format) or row.columns and row.format == "table":
-        if missing := own - given: raise fail("columns", "a column is missing", found=row.columns,
-                                              expected=f"also {', '.join(sorted(missing))}")
+def _holes(pattern):
+    "What stands in the braces of a pattern; for broken braces the pattern itself, which no name is equal to."
+    try: return [name + (convert or form or "") for _, name, form, convert in Formatter().parse(pattern)
+                 if name is not None]
+    except ValueError: return [pattern]
+
+
+def _names(row):
+    "Every name that a row uses: under which key, the name, the names that there are."
+    tasks, hub = [TASKS[t] for t in row.tasks if t in TASKS], row.hub
+    own, labels = {c for t in tasks for c in t.columns}, {x for t in tasks for x in t.labels} | {"O", "", *ENTITIES}
+    files = row.files if isinstance(row.files, dict) else {"all": row.files}
+    filled, pair = ("language", "split", "side", "extension"), ("language", "source", "target")
+    filled = filled[:4 if row.format == "joined" else 3 if row.format == "pairs" else 2]
+    yield from (("tasks", t, TASKS) for t in row.tasks)
+    for key, known in (("format", FORMATS), ("separator", SEPARATORS), ("synonyms", SEPARATORS), ("scheme", SCHEMES)):
+        if getattr(row, key): yield key, getattr(row, key), known
+    yield from [("columns", c, own) for c in row.columns] + [("map", v, labels) for v in row.map.values()]
+    yield from [("indicators", i, {*labels, *row.map}) for i in row.indicators]
+    yield from [("lacks", i, row.indicators) for left in row.lacks.values() for i in left]
+    yield from [("sides", k, ("format", "extension")) for side in row.sides.values() for k in side]
+    yield from [("files", h, filled) for p in files.values() for h in _holes(p)] + [("files", s, SPLITS) for s in files]
+    yield from [("folder", h, ()) for h in _holes(row.folder)]
+    yield from [(k, s, SPLITS) for k in ("counts", "kept") for per in getattr(row, k).values() for s in per]
+    if not hub: return
+    yield from [("hub.config", h, pair) for h in _holes(hub.config)] + [("hub.splits", s, SPLITS) for s in hub.splits]
+    yield from [("hub.splits", h, pair) for p in hub.splits.values() for h in _holes(p)]
+    yield from [("hub.columns", c, {"id", "text"} if row.multiway else own) for c in hub.columns]
+    yield from [("hub.columns", h, (*pair, "config", "split")) for p in hub.columns.values() for h in _holes(p)]
 
 # %% ../../nbs/1_data/08_registry.ipynb #9acce33f
+def _check(row, fail):
+    "Raises the error that `fail` makes if a row names what does not exist, or leaves out what is needed."
+    if not re.fullmatch(r"[\w.+-]+", row.name): raise fail("", "a name that cannot be asked for", found=row.name,
+                                                           expected="letters, digits and _ . + -")
+    if not row.tasks: raise fail("tasks", "no tasks", expected='a line such as tasks = ["ner"]')
+    for key, value, known in _names(row):
+        if value not in known: raise fail(key, f"an unknown name under {key!r}", found=value,
+                                          remedy=suggest(value, known) if known else None)
+    if not (row.format and row.files or row.hub): raise fail("", "neither files with a format nor a hub table")
+    if row.format and not row.languages: raise fail("languages", "no languages", expected='such as languages = ["yo"]')
+    _check_columns(row, fail)
+    try: re.compile(row.keep)
+    except re.error as e: raise fail("keep", f"not a regular expression: {e}", found=row.keep) from None
+
+
+def _check_columns(row, fail):
+    "The same for what the reader, and the Hub's version, give to the tasks."
+    own = {c for t in row.tasks for c in TASKS[t].columns} - ({"labels"} if row.indicators else set())
+    alone = FORMATS.get(row.format)
+    if alone and row.columns: raise fail("columns", f"columns, but {row.format} has its own", found=row.columns)
+    given = alone or row.columns or (() if row.format == "conll" or row.indicators else own)
+    sources = [("columns", given)] if row.format else []
+    if row.hub and not row.multiway: sources.append(("hub.columns", row.hub.columns or own))
+    for key, columns in sources:
+        if missing := own - set(columns): raise fail(key, "a column is missing", found=list(columns),
+                                                     expected=f"also {', '.join(sorted(missing))}")
+    by_number = row.format == "conll" or row.format == "table" and not row.header
+    for c in row.columns.values():
+        if not isinstance(c, int if by_number else str if row.format == "jsonl" else (int, str)):
+            raise fail("columns", "a column given in the wrong way", found=c, expected=f"its {'number' if by_number else 'name'}")
+    if row.format == "joined" and (lost := set(row.languages) - set(row.sides)):
+        raise fail("sides", "a language without a side", found=min(lost), expected='such as sw = { format = "ces" }')
+
+# %% ../../nbs/1_data/08_registry.ipynb #21366ca0
 def _row(name, table, text, path):
     "One checked row."
-    def fail(key, problem, where=name, **more):
+    def fail(key, problem, **more):
+        where, key = (f"{name}.hub", key[4:]) if key.startswith("hub.") else (name, key)
         return DataError(f"[{where}] {problem}", file=path, line=line_of(text, where, key), **more)
-    if not isinstance(table, dict): raise DataError("a key outside any table", file=path, found=name,
-                                                    expected=f"[{name}] above it")
+    if not isinstance(table, dict):
+        line = next((n for n, s in enumerate(text.split("\n"), 1) if re.match(rf"\W*{re.escape(name)}\b", s)), None)
+        raise DataError("a list of tables" if isinstance(table, list) else "a key outside any table", file=path,
+                        line=line, found=name, expected=f"[{name}] above its keys")
     values = _typed(Row, table, fail)
     if "hub" in values:
-        hub = _typed(HubVersion, values["hub"], lambda key, problem, **m: fail(key, problem, where=f"{name}.hub", **m))
-        if "id" not in hub: raise fail("", "no id", where=f"{name}.hub",
-                                       expected='a line such as id = "organisation/name"')
+        hub = _typed(HubVersion, values["hub"], lambda key, problem, **more: fail(f"hub.{key}", problem, **more))
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub.get("id", "")):
+            raise fail("hub.id", "no id, or one that the Hub cannot have", found=hub.get("id"),
+                       expected='a line such as id = "organisation/name"')
         values["hub"] = HubVersion(**hub)
     row = Row(name=name, **{"languages": tuple(values.get("counts", {})), "tasks": ()} | values)
     _check(row, fail)
     return row
 
-# %% ../../nbs/1_data/08_registry.ipynb #21366ca0
+# %% ../../nbs/1_data/08_registry.ipynb #e49d0188
 @lru_cache(maxsize=8)
 def _read(path, changed):
     "The rows of one file; `changed`, its time of change, makes sure that an edited file is read again."
-    text = path.read_text("utf-8-sig")
+    text = "\n".join(line for _, line in text_lines(path))
     try: tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
         line = re.search(r"line (\d+)", str(e))
         raise DataError("not valid TOML", file=path, line=int(line[1]) if line else None, found=str(e)) from None
     return {name: _row(name, table, text, path) for name, table in tables.items()}
@@ -206,11 +259,14 @@ def registry(
     "Every known data set. A row of your own replaces one of ours that has the same name. Raises `DataError` for typos."
     own = Path(str(files("xlt_lib.data") / "registry_files" / "datasets.toml"))
     extra = extra or os.environ.get("XLT_REGISTRY")
-    if extra and not Path(extra).is_file(): raise DataError("no such file", file=extra, expected="a registry in TOML",
-                                                            remedy="Correct or unset XLT_REGISTRY")
-    rows = {}
-    for path in ([Path(extra)] if extra else []) + [own]:
-        rows |= {k: r for k, r in _read(path, path.stat().st_mtime_ns).items() if k not in rows}
+    if extra and not Path(extra).is_file():
+        raise DataError("a folder where a file was expected" if Path(extra).is_dir() else "no such file", file=extra,
+                        expected="a registry in TOML", remedy="Correct or unset XLT_REGISTRY")
+    tables = [_read(path, path.stat().st_mtime_ns) for path in ([Path(extra)] if extra else []) + [own]]
+    rows = tables[0] | {name: row for name, row in tables[-1].items() if name not in tables[0]}
+    for name, other in ((name, other) for name, row in tables[0].items() for other in row.fallbacks):
+        if other not in rows: raise DataError(f"[{name}] an unknown data set under 'fallbacks'", file=extra or own,
+                                              found=other, remedy=suggest(other, rows))
     return rows
 
 # %% ../../nbs/1_data/08_registry.ipynb #b2f180f1
@@ -220,8 +276,9 @@ def data_folder(
     "The folder of local data sets. Raises `DataError` if none is named or it does not exist."
     path = path or os.environ.get("XLT_DATA")
     if not path: raise DataError("no data folder", remedy="Set XLT_DATA to it, or name it as the source")
-    if not Path(path).is_dir(): raise DataError("no such folder", file=path, expected="the folder of your data sets")
-    return Path(path)
+    if Path(path).is_dir(): return Path(path)
+    raise DataError("a file where a folder was expected" if Path(path).exists() else "no such folder", file=path,
+                    expected="the folder of your data sets", remedy="Correct XLT_DATA, or name another source")
 
 
 def local_files(

@@ -47,7 +47,7 @@ def settings_table(world: World) -> list[dict]:
 
 # %% ../../nbs/7_reproduction/01_world_tables.ipynb #12671af5
 def size_table(world: World) -> list[dict]:
-    "How much text there is: sentences a split, and words, different words and names of the training split."
+    "How much text there is: sentences a split; words, different words and names of the training split; a hash of all four."
     rows = []
     for code in world.languages:
         train = world.sentences(code, "train")
@@ -55,7 +55,8 @@ def size_table(world: World) -> list[dict]:
         names = [n for s in train for n in entities(s.tokens, s.tags)]
         rows.append({"language": code, **{split: len(world.meanings(split)) for split in WORLD_SPLITS},
                      "train words": len(words), "words a sentence": round(len(words) / len(train), 1),
-                     "different words": len(set(words)), "names": len(names), "different names": len(set(names))})
+                     "different words": len(set(words)), "names": len(names), "different names": len(set(names)),
+                     "fingerprint": world.fingerprint(code)[:12]})
     return rows
 
 # %% ../../nbs/7_reproduction/01_world_tables.ipynb #26f4976d
