@@ -22,8 +22,8 @@ setup(
     long_description=(here / "README.md").read_text("utf-8"), long_description_content_type="text/markdown",
     keywords=cfg["keywords"].split(), classifiers=lines("classifiers"), project_urls={"Source": cfg["git_url"]},
     packages=find_packages(include=["xlt_lib", "xlt_lib.*"]),
-    # hand-edited data: languages, the world's words, the registry of data sets
-    package_data={"xlt_lib.data": ["*_files/*.toml"]}, include_package_data=False,
+    # hand-edited data, in folders that end in _files: languages, the world's words, the registry of data sets, …
+    package_data={"": ["*_files/*.toml"]}, include_package_data=False,
     install_requires=lines("requirements"), extras_require={"dev": lines("dev_requirements")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["xlt_lib = xlt_lib._modidx:d"]},
 )

@@ -12,7 +12,8 @@ from xlt_lib.data.corpora import choose, describe, load
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.hub import command, fetch, parquet_files
 from xlt_lib.data.labels import our_label
-from xlt_lib.data.registry import Row, catalogue, halves, line_of, local_files, registry
+from xlt_lib.data.registry import Row, catalogue, halves, local_files, registry
+from xlt_lib.data.tables import line_of
 from xlt_lib.data.tasks import TASKS, features, task
 
 ROWS = registry()
@@ -95,7 +96,7 @@ SLIPS = [("files =", "fils =", 3, "files"), ('"ner"', '"nre"', 2, "ner"), ('"con
          ("tokens =", "token =", 5, "tokens"), ('"LOC"', '"LOK"', 6, "LOC"), ("{split}", "{spilt}", 3, "split"),
          ('["yo"]', '"yo"', 7, "list"),
          ("tokens = 0", "tokens = [", 5, "TOML"), ("id =", "di =", 9, "id"), ('id = "a/b"', "gated = true", 8, "id"),
-         ('"a/b"', "7", 9, "str"),
+         ('"a/b"', "7", 9, "a text"),
          ('tasks = ["ner"]', "tasks = []", 2, "no tasks"), ("[village]\n", "spare = 1\n[village]\n", 1, "table")]
 
 
@@ -112,7 +113,7 @@ def test_a_slip_in_a_row_names_file_line_and_remedy(tmp_path, right, wrong, line
 
 def test_own_rows_come_first_and_replace(tmp_path, monkeypatch):
     file = tmp_path / "mine.toml"
-    file.write_text(GOOD + '[masakhaner2]\ntasks = ["ner"]\nformat = "conllu"\nfiles = "x"\n', "utf-8")
+    file.write_text(GOOD + '[masakhaner2]\ntasks = ["pos"]\nformat = "conllu"\nfiles = "x"\nlanguages = ["yo"]\n', "utf-8")
     monkeypatch.setenv("XLT_REGISTRY", str(file))
     assert list(registry())[:2] == ["village", "masakhaner2"] and registry()["masakhaner2"].format == "conllu"
     monkeypatch.setenv("XLT_REGISTRY", str(tmp_path / "none.toml"))

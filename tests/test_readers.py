@@ -171,7 +171,7 @@ def test_places_that_are_no_file(tmp_path):
     assert len(list(read_conll(tmp_path / "train.txt.gz", TWO))) == 1
     with pytest.raises(DataError, match="Near it there is: train.txt.gz"): list(read_lines(tmp_path / "train.txt"))
     with pytest.raises(DataError, match=r"a folder where a file was expected: found \['train.txt.gz'\]"): list(read_lines(tmp_path))
-    with pytest.raises(DataError, match="does not exist either"): list(read_lines(tmp_path / "no" / "file"))
+    with pytest.raises(DataError, match="There is no folder"): list(read_lines(tmp_path / "no" / "file"))
     (tmp_path / "train.txt.gz").chmod(0)
     try: (tmp_path / "train.txt.gz").open().close()
     except PermissionError:   # root may read everything

@@ -127,7 +127,7 @@ def run_show(a):
     "`xlt data show`"
     from xlt_lib.data.corpora import load
     if a.n < 1: raise DataError("nothing to show", found=a.n, expected="-n 1 or more")
-    ds = load(a.task, a.language, a.split, a.source or "world", a.dataset)
+    ds = load(a.task, a.language, a.split, "world" if a.source is None else a.source, a.dataset)
     print(f"{len(ds)} rows of {ds[0]['dataset']} ({a.task}, {a.language}, {a.split}); the first {min(a.n, len(ds))}:", file=sys.stderr)
     for row in ds.select(range(min(a.n, len(ds)))): print(show_row(row, a.task))
 
@@ -139,6 +139,7 @@ def run_check(a):
     "`xlt data check`: ends with 2 if something is found that makes a score wrong."
     from xlt_lib.data.checks import check
     from xlt_lib.data.corpora import describe
+    if not all(map(str.strip, a.paths)): raise DataError("an empty path", found="", expected="files or folders to check")
     corpora = {}
     for name, ds in (c for path in a.paths for c in _corpora(Path(path), a)):
         if name in corpora: raise DataError("two files of one name", found=name, remedy="Rename one, or check them one by one")
@@ -157,12 +158,13 @@ def _corpora(path: Path, a):
     as_named = a.dataset or USUAL.get(task(a.task).name, "tsv")
     language = a.language or ("und-und" if task(a.task).pair else "und")
     if not path.exists():
-        near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = [p.name for p in path.parent.glob("*") if p.exists()] if path.parent.is_dir() else []
         raise DataError("no such file or folder", file=path, remedy=suggest(path.name, near) if near else None)
     if path.is_dir() and a.language:
         for split in SPLITS:
             if _has(path, a, split): yield f"{path if len(a.paths) > 1 else path.name} {a.language} {split}", load(a.task, a.language, split, path, a.dataset)
         return
+    if path.is_dir(): next(path.iterdir(), None)      # a folder that may not be read says so here; rglob would not
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
     if not files: raise DataError("an empty folder", file=path, expected="files to check")
     for file in files:
@@ -181,6 +183,7 @@ def _has(folder: Path, a, split: str) -> bool:
 def run_reproduce(a):
     "`xlt reproduce`"
     from xlt_lib.reproduction.world_tables import reproduce_world
+    if not a.out.strip(): raise DataError("no folder to write to", found=a.out, expected="--out DIR")
     reproduce_world(a.out)
 
 # %% ../../nbs/8_app/01_cli.ipynb #e7dd0759
@@ -191,7 +194,7 @@ def main(
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")   # a letter the terminal lacks
     try:
         code = _run(argv)
-        sys.stdout.flush()
+        if sys.stdout: sys.stdout.flush()
         return code
     except DataError as e: return _complain(e, BAD_INPUT)
     except KeyboardInterrupt: return _complain("interrupted", INTERRUPTED)

@@ -46,11 +46,12 @@ def open_bytes(
 ) -> Iterator[io.BufferedReader]:
     "The bytes of a file, unpacked. Raises `DataError` for other archives and for damaged gzip files."
     with open(existing_file(path), "rb") as raw:
-        start = raw.peek(10)[:10]
-        for magic, kind in ARCHIVES.items():
-            if start.startswith(magic):
-                raise DataError(f"{kind} where text was expected", file=path, remedy="Unpack it first")
-        try: yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if start[:2] == b"\x1f\x8b" else raw
+        try:
+            start = raw.peek(10)[:10]
+            for magic, kind in ARCHIVES.items():
+                if start.startswith(magic):
+                    raise DataError(f"{kind} where text was expected", file=path, remedy="Unpack it first")
+            yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if start[:2] == b"\x1f\x8b" else raw
         except (EOFError, gzip.BadGzipFile, zlib.error) as e:
             raise DataError("a damaged gzip file", file=path, found=str(e),
                             remedy="Fetch it again; `gzip -t` tests it") from None

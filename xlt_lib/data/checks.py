@@ -11,6 +11,7 @@ import re, unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
+from .errors import DataError
 from .tasks import Task, task
 from .cleaning import expect_task
 from .duplicates import key, near_duplicates, texts
@@ -126,6 +127,8 @@ def misaligned(
 ) -> list[int]:                               # rows whose lengths do not fit the others'
     "Pairs whose lengths are outliers by Gale and Church's statistic (1993), with medians for its two constants."
     import numpy as np
+    if len(sources) != len(targets): raise DataError("sources and targets differ in number", found=len(sources),
+                                                     expected=f"{len(targets)}, as many as targets")
     if not sources: return []
     s, t = (np.array([max(len(x), 1) for x in side], float) for side in (sources, targets))
     c = np.median(t / s)
@@ -147,7 +150,7 @@ def _pair_rows(columns, ds):
 # %% ../../nbs/1_data/14_checks.ipynb #d447681a
 def _role(name):
     "train, held out, or neither, from the last part of a corpus's name."
-    last = re.split(r"[/ _.-]", name)[-1]
+    last = re.split(r"[/ _.-]", str(name))[-1]
     return {"train": "train", "dev": "held out", "test": "held out"}.get(last)
 
 

@@ -10,7 +10,7 @@ __all__ = ['SIGNS', 'TAG', 'ENTITY', 'CJK', 'URL', 'EMAIL', 'HANDLE', 'REMOVE', 
 import html, re
 from collections import Counter
 from dataclasses import dataclass
-from .errors import DataError
+from .errors import DataError, suggest
 from .tasks import EMOTIONS, SENTIMENTS, Task, corpus, task
 
 # %% ../../nbs/1_data/11_cleaning.ipynb #1ce4a203
@@ -81,6 +81,7 @@ def remove(
 ) -> str:                                   # where nothing was found, the very same text, spaces included
     "The text without web debris. Each removal leaves one space."
     for step in steps:
+        if step not in REMOVE: raise DataError("unknown step", found=step, remedy=suggest(step, REMOVE))
         after = REMOVE[step](text)
         if after != text: text = " ".join(after.split())
     return text

@@ -11,6 +11,13 @@ from .errors import DataError, suggest
 from .languages import SETTINGS, Language, language, languages
 
 # %% ../../nbs/1_data/14_distances.ipynb #8636c95b
+def _chosen(codes):
+    "A list of the codes that somebody chose; all of them for None. Raises `DataError` for none."
+    codes = list(languages() if codes is None else codes)
+    if not codes: raise DataError("no languages", remedy="Leave them out to get all twenty")
+    return codes
+
+
 def compared(
     a: "str | Language",    # a code, or a language
     b: "str | Language",
@@ -57,7 +64,7 @@ def draw_family_tree(
     "Glottolog's family tree of some languages; groups with one branch among them are passed over in silence."
     import matplotlib.pyplot as plt
     ax = plt.subplots(figsize=(11, 7))[1] if ax is None else ax
-    paths = {x.code: x.lineage for x in sorted(map(language, codes or languages()), key=lambda x: x.lineage)}
+    paths = {x.code: x.lineage for x in sorted(map(language, _chosen(codes)), key=lambda x: x.lineage)}
     rows = {c: -i for i, c in enumerate(paths)}
     for family in dict.fromkeys(p[0] for p in paths.values()):
         group = {c: p for c, p in paths.items() if p[0] == family}
@@ -106,7 +113,7 @@ def draw_map(
     import matplotlib.pyplot as plt, seaborn as sns
     from matplotlib.transforms import Bbox
     ax = plt.subplots(figsize=(12, 7))[1] if ax is None else ax
-    found = [language(c) for c in codes or languages()]
+    found = [language(c) for c in _chosen(codes)]
     lat, lon = [x.coordinates[0] for x in found], [x.coordinates[1] for x in found]
     sns.scatterplot(x=lon, y=lat, hue=[x.family[0] for x in found], style=[x.macroarea for x in found], s=70,
                     palette="colorblind", zorder=3, ax=ax)
@@ -142,7 +149,7 @@ def distances(
 ):                               # `pandas.DataFrame`, code by code
     "The distance between every two languages."
     import pandas as pd
-    codes = list(codes or languages())
+    codes = _chosen(codes)
     return pd.DataFrame([[distance(a, b, kind) for b in codes] for a in codes], codes, codes)
 
 
@@ -152,9 +159,10 @@ def nearest(
     n: int = 3,                  # how many
     among=None,                  # codes to choose from; all twenty if None. The language itself is left out
 ) -> dict[str, float]:           # code → distance, nearest first; ties in alphabetical order
-    "The languages nearest to one."
+    "The languages nearest to one. Raises `DataError` for a negative number of them."
+    if n < 0: raise DataError("fewer than no languages", found=n)
     here = language(code).code
-    far = {c: distance(code, c, kind) for c in among or languages() if language(c).code != here}
+    far = {c: distance(code, c, kind) for c in _chosen(among) if language(c).code != here}
     return dict(sorted(far.items(), key=lambda item: (math.isnan(item[1]), item[1], item[0]))[:n])
 
 # %% ../../nbs/1_data/14_distances.ipynb #3497c5c0
@@ -166,7 +174,7 @@ def draw_distances(
     "A heat map of the distances, relatives beside each other; light is near."
     import matplotlib.pyplot as plt, seaborn as sns
     ax = plt.subplots(figsize=(8, 6.5))[1] if ax is None else ax
-    codes = sorted(codes or languages(), key=lambda c: language(c).lineage)
+    codes = sorted(_chosen(codes), key=lambda c: language(c).lineage)
     unit = " (thousand km)" if kind == "geographic" else ""
     table = distances(kind, codes) / (1000 if unit else 1)
     sns.heatmap(table, cmap="rocket_r", square=True, xticklabels=True, yticklabels=True, cbar_kws={"shrink": 0.8},

@@ -143,7 +143,7 @@ def _values(table, path, row):
     values, names = table.column(top).to_pylist(), _label_names(table.schema, top)
     for key in inner:
         if not all(v is None or isinstance(v, dict) and key in v for v in values):
-            raise DataError(f"{row.name}: the Hub's version has no field {path!r}", found=next(filter(None, values), None),
+            raise DataError(f"{row.name}: the Hub's version has no field {path!r}", found=next(filter(None, values), ""),
                             remedy="Its layout has changed: put the right columns into a row of your own")
         values = [None if v is None else v[key] for v in values]
     label = names or row.hub.names and path in (row.hub.columns.get("tags"), row.hub.columns.get("label"))

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache, partial
+from pathlib import Path
 from types import MappingProxyType
 from .errors import DataError, suggest
 
@@ -87,7 +88,9 @@ def _read(file=None):
     if file is None:
         from importlib.resources import files
         file = files("xlt_lib.data") / "language_files" / "languages.toml"
-    try: return tomllib.loads(file.read_text("utf-8"))
+    elif not Path(file).is_file():
+        raise DataError("a folder where a file was expected" if Path(file).is_dir() else "no such file", file=file)
+    try: return tomllib.loads((Path(file) if isinstance(file, str) else file).read_text("utf-8-sig"))
     except UnicodeDecodeError as e: raise DataError("not UTF-8", file=file, found=e.object[e.start:e.end],
                                                     remedy="Save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as e: raise DataError(f"not TOML: {e}", file=file, remedy="See toml.io") from None

@@ -65,6 +65,8 @@ def read_table(
     if header:
         first, names = next(rows)
         columns, width = {c: _position(i, names, path, first) for c, i in columns.items()}, len(names)
+    elif not all(isinstance(i, int) for i in columns.values()):
+        raise DataError("columns by name, but no header", file=path, found=columns, expected="their numbers, from 0")
     for line, fields in rows:
         if width is None: first, width = line, len(fields)
         if keep and not re.fullmatch(keep, fields[-1].strip()):

@@ -31,10 +31,11 @@ def rows_for(
     fraction: float,   # share wanted, 0 to 1
 ) -> int:
     "How many rows a share is: rounded half up, and at least one if any are wanted. `rows_for(100, 0.001)` is 1."
+    if n < 0: raise DataError("fewer than no rows", found=n)
     if not 0 <= fraction <= 1: raise DataError("not a share", found=fraction, expected="a number from 0 to 1",
                                                remedy="Write 1 % as 0.01.")
     if not fraction or not n: return 0
-    return max(1, int((n * Decimal(str(fraction))).to_integral_value(ROUND_HALF_UP)))
+    return max(1, int((n * Decimal(str(float(fraction)))).to_integral_value(ROUND_HALF_UP)))
 
 # %% ../../nbs/1_data/12_sampling.ipynb #6ef2310b
 def sample(
@@ -98,8 +99,9 @@ def apportion(
     fractions: tuple[float, ...],    # shares, which sum to 1
 ) -> list[int]:                      # rows for each, which sum to n
     "Whole numbers by largest remainder (Hamilton), ties to the first. `apportion(10, (.7, .15, .15))` is [7, 2, 1]."
-    shares = [Fraction(str(f)) for f in fractions]
-    if min(shares) < 0 or sum(shares) != 1:
+    try: shares = [Fraction(str(f)) for f in fractions]
+    except ValueError: shares = []   # not numbers, or not finite ones
+    if n < 0 or sum(shares) != 1 or min(shares) < 0:
         raise DataError("shares that are no split", found=fractions, expected="numbers ≥ 0 with sum 1",
                         remedy="For example 0.70, 0.15, 0.15.")
     quota = [n * s for s in shares]

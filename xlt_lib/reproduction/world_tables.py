@@ -9,7 +9,8 @@ __all__ = ['same_meaning', 'shown_meaning', 'settings_table', 'size_table', 'bas
 # %% ../../nbs/7_reproduction/01_world_tables.ipynb #82bbf24c
 import csv, io
 from pathlib import Path
-from ..data.display import bracketed, columns, draw_alignment, draw_tree, outline
+from ..data.display import bracketed, columns, draw_alignment, draw_tree, outline, write_whole
+from ..data.distances import draw_family_tree, draw_map
 from ..data.languages import language
 from ..data.lexicon import ORDERS
 from ..data.meanings import POOLS
@@ -146,22 +147,15 @@ def reproduce_world(
         rows = made[name] = make()
         shown = [{k: v for k, v in r.items() if k not in ("text", "tree")} for r in rows]
         say(f"\n{title}\n\n{as_text(shown)}")
-        written += [_write(out / f"{name}.csv", as_csv(rows)), _write(out / f"{name}.md", f"# {title}\n\n{as_markdown(rows)}\n")]
+        written += [write_whole(out / f"{name}.csv", as_csv(rows).encode()),
+                    write_whole(out / f"{name}.md", f"# {title}\n\n{as_markdown(rows)}\n".encode())]
     written += save_pictures(world, number, made["baselines"], out)
     say(f"\n{len(written)} files in {out}/")
     return written
 
 
-def _write(path: Path, text: str) -> Path:
-    "Written aside and renamed when whole, so that nothing that is killed leaves half a file."
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, "utf-8")
-    return aside.replace(path)
-
-
 def save_pictures(world: World, number: int, baselines: list[dict], out: Path) -> list[Path]:
-    "The trees of one meaning in every language, its alignments with English, and the baselines' bars."
-    import matplotlib.pyplot as plt
+    "The trees of one meaning in every language, its alignments with English, the baselines' bars, a map and a family tree."
     rtl = lambda code: language(code).direction == "rtl"
     english, paths = world.sentences("en", "test")[number], []
     for code in world.languages:
@@ -170,7 +164,14 @@ def save_pictures(world: World, number: int, baselines: list[dict], out: Path) -
         if code != "en":
             picture = draw_alignment(english.tokens, s.tokens, english.align(s), target_rtl=rtl(code))
             paths.append(picture.save(out / f"alignment_en_{code}.svg"))
-    figure, aside = draw_baselines(baselines).figure, out / ".baselines.png.part"
-    figure.savefig(aside, dpi=150, format="png", metadata={"Software": None})   # no version in the file: same bytes
+    axes = {"baselines": draw_baselines(baselines), "map": draw_map(world.languages), "family_tree": draw_family_tree(world.languages)}
+    return [*paths, *(_save_figure(ax.figure, out / f"{name}.png") for name, ax in axes.items())]
+
+
+def _save_figure(figure, path: Path) -> Path:
+    "A matplotlib figure as PNG; no version in the file, so that the bytes are the same."
+    import matplotlib.pyplot as plt
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, format="png", metadata={"Software": None})
     plt.close(figure)
-    return [*paths, aside.replace(out / "baselines.png")]
+    return write_whole(path, png.getvalue())
