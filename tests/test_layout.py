@@ -66,6 +66,35 @@ def test_notebooks_are_committed_run_and_clean(path):
         assert not [o for o in c.outputs if o.output_type == "error"], c.source[:80]
 
 
+def test_links_lead_somewhere():
+    "Every link to a notebook or file of the project, in lessons and in the hand-written texts."
+    pages = {p: "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "markdown") for p in notebooks()}
+    pages |= {p: p.read_text("utf-8") for p in ROOT.glob("*.md")}
+    for page, text in pages.items():
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s#]+)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    for table in (ROOT / "xlt_lib").rglob("*.toml"):
+        for named in re.findall(r"nbs/\S+?\.ipynb", table.read_text("utf-8")): assert (ROOT / named).exists(), f"{table.name}: {named}"
+
+
+def test_no_placeholder_is_left_in_the_readme():
+    assert not re.findall(r"\b[A-Z]{3,}_[A-Z]{3,}\b", (ROOT / "README.md").read_text("utf-8").replace("XLT_DATA", "").replace("XLT_REGISTRY", ""))
+
+
+def test_every_import_is_declared():
+    "What the library imports is standard, its own, or named in settings.ini."
+    import configparser
+    ini = configparser.ConfigParser(delimiters=["="])
+    ini.read(ROOT / "settings.ini", encoding="utf-8")
+    wanted = {re.match(r"[\w-]+", r.strip())[0].lower().replace("-", "_") for r in ini["DEFAULT"]["requirements"].splitlines() if r.strip()}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
+                [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {n.split(".")[0] for n in names}:
+                assert name in sys.stdlib_module_names | wanted | {"xlt_lib"}, f"{module} imports {name}"
+
+
 def loaded_by(code):
     "The top-level modules that a fresh Python has loaded after running `code`, and the seconds it took."
     start = time.perf_counter()
@@ -75,9 +104,9 @@ def loaded_by(code):
 
 
 @pytest.mark.parametrize("code", ["import xlt_lib", "from xlt_lib.app.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"])
-def test_import_and_help_are_light(code):
+def test_import_and_help_are_light(code, capsys):
     found, seconds = loaded_by(code)
-    print(f"{code.splitlines()[-1]!r}: {seconds:.2f} s in a fresh Python")
+    with capsys.disabled(): print(f"{code.splitlines()[-1]!r}: {seconds:.2f} s in a fresh Python")
     assert not found & HEAVY, found & HEAVY
 
 
@@ -100,3 +129,14 @@ def test_drift_is_seen(tmp_path, change):
     if change == "orphan": shutil.copy(errors, copy / "xlt_lib/data/orphan.py")
     if change == "new": errors.unlink()
     assert subprocess.run(run, cwd=copy, capture_output=True).returncode == 1
+
+
+def test_readme_shows_what_the_world_says():
+    "The first table of README is that of figures/world, and the number of data sets is that of the registry."
+    import csv
+
+    from xlt_lib.data.registry import registry
+    text = (ROOT / "README.md").read_text("utf-8")
+    with open(ROOT / "figures/world/same_meaning.csv", encoding="utf-8") as f:
+        for row in csv.DictReader(f): assert f"| {row['language']} | {row['sentence']} |" in text
+    assert f"knows {len(registry())} data sets" in text

@@ -53,6 +53,41 @@ def test_word_orders_are_those_of_wals_or_say_why_not(code):
     assert set(lex.words.get("overrides", {})) <= {f for f in dir(facts)}
 
 
+@pytest.mark.parametrize("code", WORLD_LANGUAGES)
+def test_clauses_negation_and_articles_are_those_of_wals_or_say_why_not(code):
+    "Where the clause marker stands, where the negation stands, and whether there are articles."
+    lex, facts = lexicon(code), language(code)
+    said_why = {k for k, v in lex.words.get("overrides", {}).items() if len(v["why"]) > 20}
+    where = {"initial": "Initial subordinator word", "final": "Final subordinator word"}[lex.settings["subordinator"]]
+    assert facts.subordinator == where or "subordinator" in said_why
+    words, late = lex.verb("like", negated=True), lex.words["negation"].get("after_object")
+    before = any(u in ("PART", "AUX") for _, u in words[:[u for _, u in words].index("VERB")])
+    fits = before and not late if facts.negation == "NegV" else facts.negation in ("[Neg-V]", "[V-Neg]")
+    assert fits or "negation" in said_why, (words, facts.negation)
+    for kind, fact in (("definite", facts.definite_article), ("indefinite", facts.indefinite_article)):
+        has, none = bool(lex.words["words"][kind]), fact is None or fact.startswith(("No ", "no "))
+        if fact and "but indefinite" in fact: none = kind == "definite"
+        assert fact is None or has != none or f"{kind}_article" in said_why, (kind, fact, lex.words["words"][kind])
+
+
+@pytest.mark.parametrize("code", WORLD_LANGUAGES)
+def test_sentences_follow_the_word_orders(world, code):
+    "In every sentence: which side of its head an adjective, owner, object, subject and adposition stands on."
+    lex, seen = world.lexicons[code], Counter()
+    order = lex.orders["order"]
+    first = {"amod": lex.orders["adjective"] == "Adjective-Noun", "nmod": lex.orders["genitive"] == "Genitive-Noun",
+             "obj": order.index("O") < order.index("V"), "nsubj": order.index("S") < order.index("V")}
+    for s in world.sentences(code, "test"):
+        for i, (relation, head) in enumerate(zip(s.relations, s.heads)):
+            if relation == "nsubj" and s.upos[head - 1] == "ADJ": continue      # "the house is old" says its subject first everywhere
+            if relation in first:
+                assert (i + 1 < head) == first[relation], (relation, s.text)
+                seen[relation] += 1
+            if relation == "case" and s.relations[head - 1] == "obl":
+                assert (i + 1 < head) == (lex.orders["adposition"] == "Prepositions"), s.text
+    assert min(seen[r] for r in first) > 40, seen
+
+
 # PanLex writes Yoruba largely in phonetic letters (ɔmɔ, egũgũ) and Hindi nasal vowels with either of two signs. And five of
 # its English lines are about another sense than ours. The lesson on the lexicon shows what each of these rules does.
 PHONETIC = {"ɔ": "o", "ɛ": "e", "ɪ": "i", "ǯ": "j", "š": "s", "kp": "p", "ʏ̈": ""}
@@ -252,12 +287,17 @@ def test_the_laboratory_changes_one_thing(world):
     lab = World(languages=("en",), changes={
         "x1": Change("en", orders={"order": "SOV"}), "x2": Change("en", cognates=0.4), "x3": Change("en", script="Grek"),
         "x4": Change("en", affixes={"object": "-ka"})})
+    moved = marked = objects = 0
     for plain, *others in zip(*(lab.sentences(c, "test") for c in ("en", "x1", "x2", "x3", "x4"))):
         order, cognates, script, affix = others
         assert sorted(t.lower() for t in order.tokens) == sorted(t.lower() for t in plain.tokens)
+        if "obj" in plain.relations: moved += order.relations.index("obj") < order.relations.index("root")
+        if "obj" in plain.relations: marked += any(t.endswith("-ka") or t.endswith("ka") for t in affix.tokens)
+        objects += "obj" in plain.relations
         assert (cognates.upos, cognates.heads, cognates.tags) == (plain.upos, plain.heads, plain.tags)
         assert script.text == plain.text.translate(cipher("Grek"))
         assert len(affix.tokens) == len(plain.tokens)
+    assert objects > 100 and marked == objects and moved > 0.9 * objects   # the rest: an object inside another clause
     mine, new = lab.vocabulary("en"), lab.vocabulary("x2")
     same = sum(mine[c] == new[c] for c in mine if c in concepts("nouns")) / len(concepts("nouns"))
     assert 0.3 < same < 0.5

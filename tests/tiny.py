@@ -2,17 +2,13 @@
 from functools import lru_cache
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from xlt_lib.data.tasks import IOB2
+from xlt_lib.data.tokenizers import train_tokenizer
 from xlt_lib.data.world import the_world
 from xlt_lib.encoders.batches import encode_words
 from xlt_lib.encoders.transformer import new_encoder
-
-SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-
 
 @lru_cache
 def rows(language="en", n=64): return the_world().corpus("ner", language, "train").select(range(n)).to_list()
@@ -20,13 +16,9 @@ def rows(language="en", n=64): return the_world().corpus("ner", language, "train
 
 @lru_cache
 def tokenizer(size=300):
-    "Byte-pair pieces of the world's words, with XLM-R's special tokens in XLM-R's order."
-    t = Tokenizer(models.BPE(unk_token="<unk>"))
-    t.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL.values()), show_progress=False)
-    t.train_from_iterator([" ".join(r["tokens"]) for code in ("en", "sw") for r in rows(code)], trainer)
-    t.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    return PreTrainedTokenizerFast(tokenizer_object=t, model_max_length=128, **SPECIAL)
+    "Byte-pair pieces of the world's words."
+    text = [" ".join(r["tokens"]) for code in ("en", "sw") for r in rows(code)]
+    return train_tokenizer(text, kind="bpe", size=size, coverage=1.0, max_length=128)
 
 
 def examples(language="en", n=64):

@@ -6,9 +6,14 @@ __version__ = "0.1.0"
 # `import xlt_lib` loads neither torch nor transformers nor datasets.
 _HOME = {
     "DataError": "data.errors",
-    "Language": "data.languages", "language": "data.languages",
-    "World": "data.world",
-    "load": "data.corpora",
+    "Language": "data.languages", "language": "data.languages", "languages": "data.languages", "distance": "data.distances",
+    "World": "data.world", "Change": "data.laboratory",
+    "load": "data.corpora", "describe": "data.corpora", "registry": "data.registry", "catalogue": "data.registry",
+    "Cleaning": "data.cleaning", "clean": "data.cleaning", "emotion_to_sentiment": "data.cleaning",
+    "sample": "data.sampling", "sample_corpora": "data.sampling", "stratified_split": "data.sampling",
+    "Scenario": "data.sampling", "SCENARIOS": "data.sampling",
+    "check": "data.checks",
+    "score_spans": "evaluation.metrics", "score_labels": "evaluation.metrics",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
 

@@ -8,7 +8,6 @@ __all__ = ['choose', 'read_raw', 'load']
 # %% ../../nbs/1_data/22_corpora.ipynb #cf9b20f2
 import re
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 from .conll import read_conll, read_conllu
 from .errors import DataError, suggest
@@ -27,7 +26,7 @@ def choose(
     root: Path | None = None,                 # the data folder; None asks for the Hub's versions
 ) -> tuple[Row, str]:                         # the row, and the language as it names it: "en-sw" for "sw-en"
     "The data set that serves a task and language. Raises `DataError` if there is none."
-    rows, named = registry(), _named(dataset)
+    rows, named = registry(), _named(dataset, task_name)
     _check_language(task(task_name), language)
     for name in named:
         if name not in rows: raise DataError("unknown data set", found=name, remedy=suggest(name, rows))
@@ -38,8 +37,12 @@ def choose(
     raise _none_fits(task_name, language, named, fit, root)
 
 # %% ../../nbs/1_data/22_corpora.ipynb #bce9abe4
-def _named(dataset):
-    "The names of data sets as a list. Raises `DataError` for what is neither text nor a list of texts."
+def _named(dataset, task_name):
+    "The names of data sets as a list; `ner=a,b` names the task, too. Raises `DataError` for what is no list of names."
+    if isinstance(dataset, str) and "=" in dataset:
+        meant, _, dataset = dataset.partition("=")
+        if meant.strip() != task_name:
+            raise DataError("data sets of another task", found=f"{meant}={dataset}", expected=f"{task_name}=…")
     named = dataset.split(",") if isinstance(dataset, str) else [] if dataset is None else dataset
     if isinstance(named, (list, tuple)) and all(isinstance(n, str) for n in named): return [n.strip() for n in named]
     raise DataError("not the name of a data set", found=dataset, expected="a name, or several in a list")
@@ -139,29 +142,23 @@ def load(
 # %% ../../nbs/1_data/22_corpora.ipynb #12ed8f99
 def _place(source):
     "A source as a path that leads somewhere. Raises `DataError` for one that leads nowhere."
-    if isinstance(source, (str, Path)) and str(source) and Path(source).exists(): return Path(source)
+    if isinstance(source, (str, Path)) and str(source) and Path(source).expanduser().exists(): return Path(source).expanduser()
     raise DataError("no such file or folder", file=source or None, found=None if source else repr(source),
                     expected="a path, or the name of a source", remedy=suggest(source, ("world", "hub", "local")))
-
-
-@lru_cache(maxsize=1)
-def _embedded():
-    "The embedded world, built once."
-    from xlt_lib.data.world import World
-    return World()
 
 
 def _world(task_name, language, split, dataset):
     "A corpus of the embedded world."
     if dataset: raise DataError("the embedded world has no data sets to choose from", found=dataset,
                                 remedy="Say where they are: source hub, local, or a folder")
-    return _embedded().corpus(task_name, language, split)
+    from xlt_lib.data.world import the_world
+    return the_world().corpus(task_name, language, split)
 
 
 def _file(t, language, split, file, dataset):
     "A corpus from one file, laid out as the named row says."
     _check_language(t, language)
-    named = _named(dataset)
+    named = _named(dataset, t.name)
     like = ", ".join(r.name for r in registry().values() if "*" in r.languages and t.name in r.tasks)
     if len(named) != 1: raise DataError("one file needs one name of what it is like", file=file, found=dataset,
                                         expected=f"dataset = a name in the registry, such as {like}")

@@ -231,8 +231,9 @@ def data_folder(
     "The folder of local data sets. Raises `DataError` if none is named or it does not exist."
     path = path or os.environ.get("XLT_DATA")
     if not path: raise DataError("no data folder", remedy="Set XLT_DATA to it, or name it as the source")
-    if Path(path).is_dir(): return Path(path)
-    raise DataError("a file where a folder was expected" if Path(path).exists() else "no such folder", file=path,
+    path = Path(path).expanduser()
+    if path.is_dir(): return path
+    raise DataError("a file where a folder was expected" if path.exists() else "no such folder", file=path,
                     expected="the folder of your data sets", remedy="Correct XLT_DATA, or name another source")
 
 
