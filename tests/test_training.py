@@ -114,7 +114,7 @@ def test_frozen_layers_stay_and_are_freed_afterwards():
 def test_the_best_epoch_is_kept_and_selection_needs_its_score(tmp_path):
     for folder in (None, tmp_path / "run"):
         seen, scores = [], iter([0.2, 0.9, 0.4])
-        def evaluate(model):
+        def evaluate(model, seen=seen, scores=scores):
             seen.append(weights_hash(model))
             return {"f1": next(scores)}
         model, result = run(change(epochs=3, select="f1"), evaluate=evaluate, folder=folder)

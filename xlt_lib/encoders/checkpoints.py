@@ -59,8 +59,8 @@ def save_checkpoint(folder: Path, at: Position, model, optimizer, machine: Accel
             if not at.done:
                 with (aside / "state.pt").open("wb") as f: torch.save({"optimizer": optimizer.state_dict(), "random": random}, f)
             (aside / "position.json").write_text(json.dumps(asdict(at) | {"run": run}, indent=1))
-        for old in checkpoints(folder):
-            if old != whole: shutil.rmtree(old)
+        for old in checkpoints(folder)[:-1]: old.rename(folder / f".{old.name}.old")    # a half-deleted one must not keep its name
+        for rest in folder.glob(".checkpoint-*"): _remove(rest)
     machine.wait_for_everyone()
 
 
