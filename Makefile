@@ -17,7 +17,7 @@ setup: $(READY)
 # that was killed while being made exists without it.
 $(READY): setup.py settings.ini pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	@echo "Setting up $(VENV): about 160 packages, a minute or two the first time"
+	@echo "Setting up $(VENV): about 190 packages, two or three minutes the first time"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet setuptools wheel setuptools-scm
 	@$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'

@@ -37,7 +37,8 @@ def encode_words(
 
 def _one_label_a_word(name, sentences, rows):
     if len(rows) != len(sentences):
-        raise DataError(f"{name}: labels for another number of sentences", found=len(rows), expected=str(len(sentences)))
+        raise DataError(f"{name}: labels for another number of sentences", found=len(rows),
+                        expected=str(len(sentences)))
     for i, (words, row) in enumerate(zip(sentences, rows)):
         if len(words) != len(row):
             raise DataError(f"{name}: sentence {i + 1} has not one label a word", found=f"{len(row)} labels",
@@ -61,25 +62,28 @@ class Collator:
 
     def __call__(
         self,
-        examples: list[dict],                   # "input_ids"; "labels": {loss name: a list or a number}; some may lack some
+        examples: list[dict],                   # "input_ids"; "labels": {loss name: list or number}; some lack some
         dice: torch.Generator | None = None,    # for collators that draw (masking); this one does not
-    ) -> dict:      # input_ids, attention_mask, labels by name, counts: how many labels stand behind each name, the rest
+    ) -> dict:      # input_ids, attention_mask, labels by name, counts (of labels, by name), and the rest
         sizes = [len(e["input_ids"]) for e in examples]
         mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
-        batch = {"input_ids": self._column([e["input_ids"] for e in examples], sizes, self.pad_id), "attention_mask": mask.long()}
-        for key in _keys(examples, "input_ids", "labels"): batch[key] = self._column([e.get(key) for e in examples], sizes)
+        ids = self._column([e["input_ids"] for e in examples], sizes, self.pad_id)
+        batch = {"input_ids": ids, "attention_mask": mask.long()}
+        for key in _keys(examples, "input_ids", "labels"):
+            batch[key] = self._column([e.get(key) for e in examples], sizes, name=key)
         told = [e.get("labels", {}) for e in examples]
         labels = {name: self._column([t.get(name) for t in told], sizes, name=name) for name in _keys(told)}
         return batch | {"labels": labels, "counts": {name: int((v != IGNORE).sum()) for name, v in labels.items()}}
 
-    def _column(self, values, sizes, fill=IGNORE, name="a column"):
+    def _column(self, values, sizes, fill=IGNORE, name="input_ids"):
         "One column of the batch. None stands for what a row does not have."
         kind = type(next(v for v in values if v is not None))
         if kind is str: return values
         if kind is not list: return torch.tensor([fill if v is None else v for v in values])
         for v, size in zip(values, sizes):
-            if v is not None and len(v) != size: raise DataError(f"{name} is not one number a subword", found=len(v), expected=str(size),
-                                                                 remedy="`encode_words` puts words' labels in place")
+            if v is not None and len(v) != size:
+                raise DataError(f"{name} is not one number a subword", found=len(v), expected=str(size),
+                                remedy="`encode_words` puts words' labels in place")
         return torch.tensor([(v or []) + [fill] * (max(sizes) - len(v or [])) for v in values])
 
 

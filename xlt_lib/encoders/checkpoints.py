@@ -47,9 +47,10 @@ def what_is_safe(folder: Path | None) -> str:
 
 # %% ../../nbs/3_encoders/04_checkpoints.ipynb #c944e4d4
 def save_checkpoint(folder: Path, at: Position, model, optimizer, machine: Accelerator, run: dict):
-    "Writes a checkpoint aside, renames it when it is whole, then deletes older ones. Raises `DataError` if the disk is full."
+    "Writes a checkpoint aside, renames it when whole, then deletes older ones. Raises `DataError` if it cannot."
     device = machine.device
-    here = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+    here = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda": here["cuda"] = torch.cuda.get_rng_state(device)
     random = gather_object([here])
     if machine.is_main_process:
         whole = folder / f"checkpoint-{at.step:08d}-{at.epoch:04d}"
@@ -57,9 +58,10 @@ def save_checkpoint(folder: Path, at: Position, model, optimizer, machine: Accel
             aside.mkdir()
             save_model(model, str(aside / "model.safetensors"))
             if not at.done:
-                with (aside / "state.pt").open("wb") as f: torch.save({"optimizer": optimizer.state_dict(), "random": random}, f)
+                state = {"optimizer": optimizer.state_dict(), "random": random}
+                with (aside / "state.pt").open("wb") as f: torch.save(state, f)
             (aside / "position.json").write_text(json.dumps(asdict(at) | {"run": run}, indent=1))
-        for old in checkpoints(folder)[:-1]: old.rename(folder / f".{old.name}.old")    # a half-deleted one must not keep its name
+        for old in checkpoints(folder)[:-1]: old.rename(folder / f".{old.name}.old")    # half-deleted, it has no name
         for rest in folder.glob(".checkpoint-*"): _remove(rest)
     machine.wait_for_everyone()
 
@@ -72,7 +74,7 @@ def _aside(folder, whole):
         folder.mkdir(parents=True, exist_ok=True); _remove(aside)
         yield aside
         os.replace(aside, whole)
-    except (OSError, RuntimeError, SafetensorError) as e:   # torch and safetensors do not pass on the system's error as it is
+    except (OSError, RuntimeError, SafetensorError) as e:   # not all pass on the system's error
         cause = e.__context__ if isinstance(e.__context__, OSError) else e
         free = f"{shutil.disk_usage(folder).free // 2**20:,} MB are free there. " if folder.is_dir() else ""
         raise DataError("the checkpoint could not be written: is the disk full?", file=whole, found=str(cause),
@@ -92,12 +94,13 @@ def load_checkpoint(folder: Path, model, optimizer, machine: Accelerator, run: d
     told = json.loads((newest / "position.json").read_text())
     was, run = told.pop("run"), json.loads(json.dumps(run))     # tuples come back from JSON as lists
     for key in run:
-        if was.get(key) != run[key]: raise DataError("this folder holds another run", file=folder, found=f"{key} = {was.get(key)}",
-                                                     expected=f"{key} = {run[key]}", remedy="Give another folder, or delete this one")
+        if was.get(key) != run[key]:
+            raise DataError("this folder holds another run", file=folder, found=f"{key} = {was.get(key)}",
+                            expected=f"{key} = {run[key]}", remedy="Give another folder, or delete this one")
     try:
         load_model(model, str(newest / "model.safetensors"), device=str(device))
         if told["done"]: return Position(**told)
-        state = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)   # tensors and numbers, never code
+        state = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)   # never code
     except (OSError, RuntimeError, SafetensorError, UnpicklingError) as e:
         raise DataError("a checkpoint that cannot be read", file=newest, found=str(e).split(".")[0].strip(),
                         remedy="Delete this checkpoint: the run then begins again") from None
@@ -114,10 +117,11 @@ class Log:
     def __init__(self, folder: Path | None, at: Position, machine: Accelerator):
         self.path, self.machine = folder and folder / "log.jsonl", machine
         lines = self.path.read_text("utf-8").splitlines(keepends=True) if folder and self.path.is_file() else []
-        old = [json.loads(line) for line in lines if line.endswith("}\n")]     # the last may have been cut off by a kill
+        old = [json.loads(line) for line in lines if line.endswith("}\n")]     # a kill may have cut off the last
         self.records = [r for r in old if (r["step"], r["epoch"]) <= (at.step, at.epoch)]
         if not folder or not machine.is_main_process: return
-        with _aside(folder, self.path) as aside: aside.write_text("".join(json.dumps(r) + "\n" for r in self.records), "utf-8")
+        with _aside(folder, self.path) as aside:
+            aside.write_text("".join(json.dumps(r) + "\n" for r in self.records), "utf-8")
 
     def add(self, record: dict):
         "Appends one record, and hands its numbers to the tracker if there is one."
@@ -135,8 +139,9 @@ class BestWeights:
         self.path, self.machine, self.copy = folder and folder / "best.safetensors", machine, None
 
     def is_better(self, scores: dict, select: str, at: Position) -> bool:
-        "Whether these scores beat the best so far; if so they become the best. Raises `DataError` for an unknown score."
-        if select not in scores: raise DataError("no such score to select by", found=select, remedy=suggest(select, scores))
+        "Whether these scores beat the best so far; if so they become it. Raises `DataError` for an unknown score."
+        if select not in scores:
+            raise DataError("no such score to select by", found=select, remedy=suggest(select, scores))
         if at.best and not scores[select] > at.best[select]: return False
         at.best = scores
         return True

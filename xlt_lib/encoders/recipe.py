@@ -40,7 +40,7 @@ PRECISIONS = ("fp32", "bf16", "auto")
 @dataclass(frozen=True)
 class Recipe:
     "How a model is trained: with the model and the examples, everything that decides the numbers."
-    learning_rate: float = 2e-5     # at its peak; the first paper's, for XLM-R-base. Small new encoders want 1e-3 (ours)
+    learning_rate: float = 2e-5     # at its peak; the first paper's, for XLM-R-base. New small ones: 1e-3 (ours)
     epochs: int = 3                 # times through the examples; Devlin et al. 2019 fine-tune BERT for 2 to 4
     steps: int | None = None        # if given, the number of steps, however many epochs that is: for pre-training
     tokens: int = 4096              # most padded subwords a batch: 32 rows of 128 (ours)
@@ -52,7 +52,7 @@ class Recipe:
     epsilon: float = 1e-8           # Kingma & Ba 2015
     clip: float = 1.0               # longest gradient allowed; Devlin et al.'s code
     frozen_layers: int = 0          # the embeddings and so many layers from below do not learn; 0: all do
-    precision: str = "auto"         # fp32; bf16: autocast; auto: bf16 where the processor has instructions for it (ours)
+    precision: str = "auto"         # fp32; bf16 (autocast); auto: bf16 where the processor has it (ours)
     threads: int = 2                # of the processor: sums are rounded in another order with another number (ours)
     seed: int = 0                   # of the order, of dropout, of what a collator draws
     select: str | None = None       # the score of `evaluate` whose best epoch is kept; None keeps the last epoch
@@ -61,7 +61,8 @@ class Recipe:
         def check(name, good, expected):
             if not good: raise DataError(f"recipe: {name}", found=getattr(self, name), expected=expected)
         for name in ("epochs", "tokens", "accumulate", "threads"): check(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("steps", "rows"): check(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more, or None")
+        for name in ("steps", "rows"):
+            check(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more, or None")
         for name in ("learning_rate", "clip"): check(name, getattr(self, name) > 0, "more than 0")
         check("warmup", 0 <= self.warmup <= 1, "a share, from 0 to 1")
         check("precision", self.precision in PRECISIONS, " ".join(PRECISIONS))
@@ -87,7 +88,8 @@ def settings(model: nn.Module, recipe: Recipe, machine: Accelerator):
     "Threads, random numbers and frozen layers as the recipe says; afterwards as they were."
     threads, device = torch.get_num_threads(), machine.device
     encoder = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
-    if encoder is None and recipe.frozen_layers: raise DataError("no encoder whose layers could be frozen", found=type(model).__name__)
+    if encoder is None and recipe.frozen_layers:
+        raise DataError("no encoder whose layers could be frozen", found=type(model).__name__)
     lower = lower_layers(encoder, recipe.frozen_layers) if recipe.frozen_layers else []
     frozen = [p for part in lower for p in part.parameters() if p.requires_grad]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

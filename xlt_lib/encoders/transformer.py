@@ -23,7 +23,7 @@ from ..data.tokenizers import TOKENIZER_FILES, open_tokenizer
 # %% ../../nbs/3_encoders/01_transformer.ipynb #d62d6962
 @dataclass(frozen=True)
 class Encoder:
-    "An encoder as it was opened: the network, the tokenizer that fits it, where it came from, and what its weights are."
+    "An encoder as it was opened: network, fitting tokenizer, where it came from, and a hash of its weights."
     model: PreTrainedModel               # token ids (rows, length) → states (rows, length, width)
     tokenizer: PreTrainedTokenizerBase   # a fast one, with `word_ids()`
     name: str                            # the Hub id or folder, as it was asked for
@@ -52,7 +52,7 @@ class Encoder:
 def weights_hash(
     model: nn.Module,
 ) -> str:               # 64 hexadecimal digits
-    "sha256 over the tensors in the order of their names, each with its name, type and shape. One changed bit changes it."
+    "sha256 over the tensors by name, each with its name, type and shape. One changed bit changes it."
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -92,13 +92,14 @@ def new_encoder(
     seed: int = 0,                        # of the random weights
 ) -> Encoder:
     "An encoder with random weights: what pre-training starts from. The caller's random numbers are left as they were."
-    if kind not in KINDS: raise DataError("not a kind of encoder that can be made here", found=kind, remedy=suggest(kind, KINDS))
+    if kind not in KINDS: raise DataError("no such kind of new encoder", found=kind, remedy=suggest(kind, KINDS))
     t, feed_forward = tokenizer, "hidden_dim" if kind == "distilbert" else "intermediate_size"
     positions = max_length + (t.pad_token_id + 1 if kind == "xlm-roberta" else 0)
     config = AutoConfig.for_model(
         kind, vocab_size=len(t), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         max_position_embeddings=positions, pad_token_id=t.pad_token_id, bos_token_id=t.cls_token_id,
-        eos_token_id=t.sep_token_id, cls_token_id=t.cls_token_id, sep_token_id=t.sep_token_id, **{feed_forward: 4 * width})
+        eos_token_id=t.sep_token_id, cls_token_id=t.cls_token_id, sep_token_id=t.sep_token_id,
+        **{feed_forward: 4 * width})
     with torch.random.fork_rng(devices=[]), quietly():
         torch.manual_seed(seed)
         model = without_pooler(AutoModel.from_config(config).eval())
@@ -114,7 +115,7 @@ def open_encoder(
     name: str | Path,              # a folder, or an id on the Hugging Face Hub such as "xlm-roberta-base"
     revision: str | None = None,   # of the Hub's repository; a commit pins the weights for good
 ) -> Encoder:
-    "Any `AutoModel` encoder with its tokenizer, in float32, in evaluation mode. Raises `DataError` for what does not fit."
+    "Any `AutoModel` encoder and its tokenizer, in float32, in evaluation mode. Raises `DataError` for a misfit."
     folder = Path(name) if Path(name).is_dir() else fetch_encoder(str(name), revision)
     with quietly():
         config, tokenizer = _config(folder), _tokenizer(folder)
@@ -128,7 +129,7 @@ def _config(folder):
     try: config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as e:   # no file, broken JSON, unknown kind, code wanted
         raise DataError("not an encoder's folder", file=folder / "config.json", found=str(e).split("\n")[0],
-                        expected="a config.json of a kind that transformers knows; code from outside is never run") from None
+                        expected="a kind that transformers knows; code from outside is never run") from None
     if config.is_encoder_decoder or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise DataError("not an encoder", file=folder / "config.json", found=config.model_type,
                         expected="a model that reads in both directions, such as " + " ".join(KINDS))
@@ -169,16 +170,17 @@ def _no_weights(folder):
 # %% ../../nbs/3_encoders/01_transformer.ipynb #6b6e6a1d
 def _fits(folder, model, tokenizer):
     "Every id of the tokenizer needs a row in the embedding, and both must pad with the same one."
+    remedy = "They come from two different models: use the tokenizer that the encoder was trained with"
     rows, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
     if largest >= rows:
         raise DataError("the tokenizer does not fit the encoder", file=folder, found=f"subword ids up to {largest}",
                         expected=f"at most {rows - 1}: the embedding has {rows} rows",
-                        remedy="They come from two different models: use the tokenizer that the encoder was trained with")
+                        remedy=remedy)
     wanted = model.config.pad_token_id
     if wanted not in (None, tokenizer.pad_token_id):
-        raise DataError("the tokenizer does not fit the encoder", file=folder, found=f"padding id {tokenizer.pad_token_id}",
-                        expected=f"{wanted}, as the encoder's config.json says",
-                        remedy="They come from two different models: use the tokenizer that the encoder was trained with")
+        raise DataError("the tokenizer does not fit the encoder", file=folder,
+                        found=f"padding id {tokenizer.pad_token_id}", expected=f"{wanted}, as its config.json says",
+                        remedy=remedy)
 
 # %% ../../nbs/3_encoders/01_transformer.ipynb #9f1b9de7
 def fetch_encoder(
@@ -187,10 +189,12 @@ def fetch_encoder(
 ) -> Path:                         # its folder in the Hub's cache
     "An encoder's files from the cache or the network. Raises `DataError`, or `OSError` if the network fails."
     from huggingface_hub import errors, snapshot_download
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name): raise DataError("no such folder, and not a name on the Hub", found=name)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise DataError("no such folder, and not a name on the Hub", found=name)
     get = lambda here: Path(snapshot_download(name, revision=revision, allow_patterns=NEEDED, local_files_only=here))
-    how = (f"Where there is a network: hf download {name}{f' --revision {revision}' if revision else ''} --local-dir FOLDER "
-           + " ".join(f'--include "{p}"' for p in ("*.json", "*.safetensors", "*.model", "*.txt")) + "; then give that FOLDER")
+    which = name + (f" --revision {revision}" if revision else "")
+    files = " ".join(f'--include "{p}"' for p in ("*.json", "*.safetensors", "*.model", "*.txt"))
+    how = f"Where there is a network: hf download {which} --local-dir FOLDER {files}; then give that FOLDER"
     try:
         folder = get(True)
         if any((folder / f).is_file() for f in WEIGHTS): return folder
