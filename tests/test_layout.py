@@ -15,7 +15,9 @@ HEAVY = {"torch", "transformers", "datasets", "pandas", "matplotlib", "seaborn",
 NUMBERED = re.compile(r"(\d+)_")
 
 
-def notebooks(): return sorted((ROOT / "nbs").rglob("[!_.]*.ipynb"))
+def notebooks():
+    "The lessons; not the copies that JupyterLab keeps in .ipynb_checkpoints."
+    return sorted(p for p in (ROOT / "nbs").rglob("[!_.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 def rank(path):
