@@ -82,7 +82,7 @@ def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=recipe.betas,
                              eps=recipe.epsilon, fused=True)
 
-# %% ../../nbs/3_encoders/03_recipe.ipynb #32ef872d
+# %% ../../nbs/3_encoders/03_recipe.ipynb #7a92c392
 @contextmanager
 def settings(model: nn.Module, recipe: Recipe, machine: Accelerator):
     "Threads, random numbers and frozen layers as the recipe says; afterwards as they were."
@@ -92,10 +92,13 @@ def settings(model: nn.Module, recipe: Recipe, machine: Accelerator):
         raise DataError("no encoder whose layers could be frozen", found=type(model).__name__)
     lower = lower_layers(encoder, recipe.frozen_layers) if recipe.frozen_layers else []
     frozen = [p for part in lower for p in part.parameters() if p.requires_grad]
+    attention = encoder.config._attn_implementation if encoder is not None and device.type == "cpu" else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_num_threads(recipe.threads); torch.manual_seed(recipe.seed + machine.process_index)
         for p in frozen: p.requires_grad_(False)
+        if attention: encoder.set_attn_implementation("eager")   # with dropout, a processor's fused kernel is slower
         try: yield
         finally:
             torch.set_num_threads(threads); model.eval()
+            if attention: encoder.set_attn_implementation(attention)
             for p in frozen: p.requires_grad_(True)

@@ -39,7 +39,7 @@ def reverse_gradient(
 # %% ../../nbs/4_transfer/02_adversarial.ipynb #1d1be67b
 SCHEDULES = {   # progress, from 0 to 1 → the share of λ that is in force
     "constant": lambda p: 1.0,                                # the first paper
-    "ganin": lambda p: 2 / (1 + math.exp(-10 * p)) - 1,       # Ganin & Lempitsky 2015, section 5.2.2 of the long version
+    "ganin": lambda p: 2 / (1 + math.exp(-10 * p)) - 1,       # Ganin & Lempitsky 2015, with their factor of 10
 }
 
 # %% ../../nbs/4_transfer/02_adversarial.ipynb #59927c98
