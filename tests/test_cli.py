@@ -12,10 +12,10 @@ from xlt_lib.app import cli
 from xlt_lib.data.errors import DataError
 
 
-def xlt(*args, env=None, cwd=None):
+def xlt(*args, env=None, cwd=None, input=None):
     "Exit code, output and errors of the command in a process of its own."
     code = "import sys; from xlt_lib.app.cli import main; sys.exit(main())"
-    run = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, cwd=cwd,
+    run = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, cwd=cwd, input=input,
                          env={**os.environ, "COLUMNS": "120", **(env or {})}, timeout=300)
     assert "Traceback" not in run.stderr, run.stderr
     return run.returncode, run.stdout, run.stderr
@@ -41,9 +41,9 @@ def test_every_help_has_examples_that_parse(path, parser):
 
 
 @pytest.mark.parametrize("example", [e for es in cli.EXAMPLES.values() for e in es
-                                     if "corpora" not in e and "my_" not in e and "train.conll" not in e and "reproduce" not in e])
-def test_examples_on_the_world_work_when_pasted(example):
-    code, out, _ = xlt(*shlex.split(example)[1:])
+                                     if e.startswith("xlt data") and "corpora" not in e and "my_" not in e and "check" not in e])
+def test_examples_on_the_world_work_when_pasted(example, tmp_path):
+    code, out, _ = xlt(*shlex.split(example)[1:], cwd=tmp_path)
     assert code == 0 and len(out.splitlines()) >= 1
 
 
@@ -54,7 +54,24 @@ def test_show_in_every_task():
         assert code == 0 and out.strip(), (task, err)
 
 
+@pytest.mark.parametrize("task, language", [("ner", "sw"), ("pos", "ja"), ("parse", "ar"), ("sentiment", "yo"), ("topic", "he"), ("mono", "te"),
+                                            ("mt", "en-hi"), ("lexicon", "en-he")])
+def test_what_is_saved_is_read_again(task, language, tmp_path):
+    from xlt_lib.data.corpora import load
+    from xlt_lib.data.files import read_file
+    from xlt_lib.data.tasks import TASKS
+    code, out, err = xlt("data", "save", "--task", task, "--language", language, "--split", "dev", "--out", tmp_path / "new/a")
+    assert code == 0 and out == f"{tmp_path / 'new/a'}\n", err
+    was, now = load(task, language, "dev"), read_file(task, tmp_path / "new/a", language=language, split="dev")
+    assert len(was) == len(now) > 10
+    for a, b in zip(was, now):
+        assert all(a[c] == b[c] or task != "lexicon" and [w.replace("\u00a0", " ") for w in b[c]] == a[c] for c in TASKS[task].columns), (a, b)
+
+
 @pytest.mark.parametrize("args, says", [
+    (["data", "save", "--task", "alignment", "--language", "en-sw", "--split", "dev", "--out", "a"], "alignments have no usual file"),
+    (["data", "save", "--task", "ner", "--language", "sw", "--split", "dev", "--out", "."], "not a file to write to"),
+    (["data", "save", "--task", "ner", "--language", "sw", "--out", "a"], "--split"),
     (["data", "show", "--task", "nerr", "--language", "sw"], "Did you mean 'ner'"),
     (["data", "show", "--task", "ner", "--language", "sv"], "not a language"),
     (["data", "show", "--task", "ner", "--language", "sw", "--split", "tset"], "tset"),

@@ -19,7 +19,7 @@ from xlt_lib.data.errors import DataError
 from xlt_lib.encoders import checkpoints as checkpointing
 from xlt_lib.encoders.batches import IGNORE, Collator
 from xlt_lib.encoders.checkpoints import checkpoints
-from xlt_lib.encoders.recipe import Recipe, processor_has_bf16, rate
+from xlt_lib.encoders.recipe import Recipe, processor_has_bf16, quick_dropout, rate
 from xlt_lib.encoders.training import train
 from xlt_lib.encoders.transformer import weights_hash
 
@@ -100,6 +100,28 @@ def test_rows_without_labels_for_a_loss_do_no_harm():
     rows = [e | {"labels": none(e, i)} for i, e in enumerate(examples())]
     _, result = run(change(rows=1, epochs=1), rows=rows)
     assert len(result.curve("ner")) == len(rows[2::3]) and all(map(math.isfinite, result.curve("ner")))
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.999])
+def test_quick_dropout_is_dropout(p):
+    "The share of noughts, the scale, the same mask in the gradient; drawn from the seed, and only while training."
+    x, cpu = torch.ones(999, 1001, requires_grad=True), torch.device("cpu")
+    with quick_dropout(cpu):
+        torch.manual_seed(0); one = torch.nn.Dropout(p)(x)
+        torch.manual_seed(0); same = torch.nn.functional.dropout(x, p)
+        again = torch.nn.functional.dropout(x, p)
+        assert torch.equal(torch.nn.functional.dropout(x, p, training=False), x)
+    one.sum().backward()
+    share = (one == 0).double().mean().item()
+    assert abs(share - p) < 1e-5 + 5 * math.sqrt(p * (1 - p) / x.numel())
+    scale = 2**16 / (2**16 - round(p * 2**16))
+    assert torch.allclose(one[one != 0], torch.tensor(scale)) and math.isclose(scale, 1 / (1 - p), rel_tol=0.01)
+    assert torch.equal(x.grad, one)
+    assert torch.equal(one, same) and not torch.equal(one, again)
+    by_row = (one == 0).double().mean(1)                       # no row, no column and no quarter of a draw is favoured
+    assert by_row.std() < 1.2 * math.sqrt(p * (1 - p) / 1001) + 1e-5
+    quarters = (one.flatten()[:999_000] == 0).double().view(-1, 4).mean(0)
+    assert (quarters - p).abs().max() < 1e-5 + 5 * math.sqrt(p * (1 - p) / 249_750)
 
 
 def test_frozen_layers_stay_and_are_freed_afterwards():

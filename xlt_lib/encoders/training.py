@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError, suggest
 from .batches import Batches
 from .checkpoints import BestWeights, Log, Position, load_checkpoint, save_checkpoint, what_is_safe
-from .recipe import Recipe, adamw, autocast, rate, settings
+from .recipe import Recipe, adamw, autocast, quick_dropout, rate, settings
 
 # %% ../../nbs/3_encoders/05_training.ipynb #4ee208da
 def take_step(
@@ -35,17 +35,20 @@ def take_step(
     total, means = _sum_over_processes(counts, machine), defaultdict(float)
     for batch, here in zip(group, counts):
         if batch is None: continue
-        with autocast(recipe, machine.device): losses = model(_on(batch, machine.device))["losses"]
+        with autocast(recipe, machine.device), quick_dropout(machine.device):
+            losses = model(_on(batch, machine.device))["losses"]
         of = {name: name if name in total else "sentences" for name in losses}    # what a loss is the mean over
         # a mean over n labels, times n, over the step's labels: summed over batches it is the mean over all of them
         parts = {name: loss * (here[of[name]] / total[of[name]]) for name, loss in losses.items() if here.get(of[name])}
         if parts: sum(weights.get(name, 1.0) * part for name, part in parts.items()).backward()
         for name, part in parts.items(): means[name] = means[name] + part.detach().float()
     _sum_gradients(model, machine)
-    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], recipe.clip)
-    *numbers, norm = torch.stack([*means.values(), norm.float()]).tolist()    # the one time we wait for the device
-    for name, value in zip([*means, "gradient"], [*numbers, norm]):
+    moved = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in moved])
+    *numbers, length = torch.stack([*means.values(), norm.float()]).tolist()    # the one time we wait for the device
+    for name, value in zip([*means, "gradient"], [*numbers, length]):
         if not math.isfinite(value): raise FloatingPointError(name)
+    if length > recipe.clip: nn.utils.clip_grads_with_norm_(moved, recipe.clip, norm)
     optimizer.step(); optimizer.zero_grad()
     return _sum_over_processes([dict(zip(means, numbers))], machine), total.get("tokens", 0)
 
@@ -141,8 +144,8 @@ def train(
                     losses, tokens = take_step(model, optimizer, group, recipe, weights, machine)
                     seconds = time.perf_counter() - start
                     at.step += 1; at.batch += len(group); at.tokens += tokens; at.seconds += seconds
-                    log.add(dict(step=at.step, epoch=at.epoch, learning_rate=learning_rate, losses=losses, tokens=at.tokens,
-                                 tokens_per_second=round(tokens / seconds)))
+                    log.add(dict(step=at.step, epoch=at.epoch, learning_rate=learning_rate, losses=losses,
+                                 tokens=at.tokens, tokens_per_second=round(tokens / seconds)))
                     _show(progress, losses, at)
                     if folder and at.step % save_every == 0: save_checkpoint(folder, at, model, optimizer, machine, run)
                 at.epoch, at.batch, at.done = at.epoch + 1, 0, at.step >= total
