@@ -212,6 +212,9 @@ def test_tags_of_a_plain_file(tmp_path, encoder):
     "Dates and the like are left out as the plain layout says; what nobody knows is an error with its line."
     (tmp_path / "a.conll").write_text("Amina B-PER\n1986 B-DATE\n\nKano B-LOC\n", "utf-8")
     assert [r["tags"] for r in read_file("ner", tmp_path / "a.conll")] == [["B-PER", "O"], ["B-LOC"]]
+    said = []
+    fine_tune("ner", tmp_path / "a.conll", encoder=encoder, recipe=QUICK, say=said.append)
+    assert said[0] == f"{tmp_path / 'a.conll'}: changed in reading: B-DATE → O 1×"
     (tmp_path / "b.conll").write_text("Amina B-PER\n1986 B-YEAR\n", "utf-8")
     with pytest.raises(DataError, match="b.conll:2.*B-YEAR"): fine_tune("ner", tmp_path / "b.conll", encoder=encoder)
     (tmp_path / "c.conll").write_text("Amina\nsleeps\n", "utf-8")

@@ -6,12 +6,12 @@
 __all__ = ['EXAMPLES', 'COMMANDS', 'pretrain_options', 'train_options', 'predict_options', 'evaluate_options', 'run_pretrain',
            'run_train', 'run_predict', 'run_evaluate', 'measured']
 
-# %% ../../nbs/8_app/02_commands.ipynb #2630c25b
+# %% ../../nbs/8_app/02_commands.ipynb #2301603f
 import json, os, sys
 from collections.abc import Iterator
 from ..data.errors import DataError
 
-# %% ../../nbs/8_app/02_commands.ipynb #c1accaef
+# %% ../../nbs/8_app/02_commands.ipynb #01ebe6f4
 _SAVED = ["xlt data save --task ner --language sw --split train --out sw_train.conll",
           "xlt data save --task ner --language sw --split dev --out sw_dev.conll"]
 _TRAINED = "xlt train --task ner --train sw_train.conll --dev sw_dev.conll --out sw_ner"
@@ -22,7 +22,7 @@ EXAMPLES = {
     "evaluate": ["xlt data save --task ner --language sw --split test --out sw_test.conll", "xlt evaluate --model sw_ner --test sw_test.conll",
                  "xlt evaluate --model sw_ner --test sw_test.conll --json"]}
 
-# %% ../../nbs/8_app/02_commands.ipynb #18280c92
+# %% ../../nbs/8_app/02_commands.ipynb #e67443e6
 def pretrain_options(p):
     p.add_argument("--text", nargs="+", required=True, metavar="FILE|DIR", help="plain text, a sentence a line, in files named after their language: sw.txt")
     p.add_argument("--parallel", nargs="+", default=[], metavar="FILE|DIR", help="translations, two columns with a tab between them: en-sw.tsv")
@@ -69,7 +69,7 @@ def _model(p):
     p.add_argument("--model", required=True, metavar="DIR", help="what `xlt train` kept")
     p.add_argument("--task", metavar="TASK", help="which of its tasks (default: the only one)")
 
-# %% ../../nbs/8_app/02_commands.ipynb #d1d942ff
+# %% ../../nbs/8_app/02_commands.ipynb #a638dae5
 def _say(line: str):
     "A line for the person, above the progress bar."
     from tqdm import tqdm
@@ -101,7 +101,7 @@ def _named(folder: str) -> str:
     if folder.strip(): return folder
     raise DataError("no folder to write to", found=folder, expected="--out DIR")
 
-# %% ../../nbs/8_app/02_commands.ipynb #f62c8f32
+# %% ../../nbs/8_app/02_commands.ipynb #aae3be3a
 def run_predict(a):
     "`xlt predict`"
     from xlt_lib.app.predict import CHUNK, predict_each
@@ -126,7 +126,7 @@ def _lines(file: str | None) -> Iterator[str]:
         except UnicodeDecodeError as e:
             raise DataError("not UTF-8", file="standard input", line=number, found=raw[e.start:e.end], expected="UTF-8 text") from None
 
-# %% ../../nbs/8_app/02_commands.ipynb #483d651a
+# %% ../../nbs/8_app/02_commands.ipynb #6d27e15b
 def run_evaluate(a):
     "`xlt evaluate`"
     from dataclasses import asdict
@@ -155,7 +155,7 @@ def measured(model, task: str, rows: list[dict]) -> tuple:
     score, counts = (score_spans, span_counts) if task == "ner" else (score_labels, label_counts)
     return score(gold, labels), sentence_interval(counts(gold, labels))
 
-# %% ../../nbs/8_app/02_commands.ipynb #4fcd07e5
+# %% ../../nbs/8_app/02_commands.ipynb #e3bfc9e9
 COMMANDS = {    # name → what it is about, its options, its work
     "pretrain": ("make an encoder from plain text", pretrain_options, run_pretrain),
     "train": ("teach an encoder a task", train_options, run_train),

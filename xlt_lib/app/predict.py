@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ELIDED', 'CHUNK', 'word_places', 'blank_places', 'Prediction', 'head_name', 'fitting', 'predict_each', 'predict']
 
-# %% ../../nbs/8_app/01_predict.ipynb #24c9fcf2
+# %% ../../nbs/8_app/01_predict.ipynb #0b29d972
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ from ..evaluation.spans import spans
 from ..transfer.heads import SentenceHead
 from ..transfer.multitask import MultiTaskModel, load_model
 
-# %% ../../nbs/8_app/01_predict.ipynb #97c4c3e5
-_HYPHEN = r"(?!(?<=[\w\p{M}])-\w)(?<![\w\p{M}]-(?=\w))"      # not around the hyphen of Guinea-Bissau
+# %% ../../nbs/8_app/01_predict.ipynb #e7911b06
+_HYPHEN = r"(?!(?<=[\w\p{M}])[-‐‑־]\w)(?<![\w\p{M}][-‐‑־](?=\w))"     # not around the hyphen of Guinea-Bissau
 _REPEAT = r"(?!(?<=(\p{P}))\1)"                              # not inside ... or --
 ELIDED = {   # language → the little words that lose their vowel before another: l'Europe is l' and Europe
     "fr": "[cdjlmnst]|qu|jusqu|lorsqu|puisqu|quoiqu|presqu|quelqu",
@@ -47,7 +47,7 @@ def blank_places(text: str) -> list[tuple[int, int]]:
     "The words of a text that somebody has split already: what stands between blanks."
     return [m.span() for m in regex.finditer(r"\S+", text)]
 
-# %% ../../nbs/8_app/01_predict.ipynb #376e0e43
+# %% ../../nbs/8_app/01_predict.ipynb #be4edbe5
 @dataclass(frozen=True)
 class Prediction:
     "A text with what a model says about it. `str` marks it for a person, `json` tells all, `conll` is a word a line."
@@ -87,7 +87,7 @@ class Prediction:
         lines = [f"{w}\t{t}\n" for w, t in zip(self.tokens, self.labels, strict=True)]
         return "".join([*lines, "\n"]) if lines else ""
 
-# %% ../../nbs/8_app/01_predict.ipynb #06e19b5a
+# %% ../../nbs/8_app/01_predict.ipynb #36c4ce76
 def head_name(
     model: MultiTaskModel,
     task: str | None = None,    # None: the only one
@@ -104,7 +104,7 @@ def _kind(head):
     "What a head's labels are: see `Prediction`."
     return "text" if isinstance(head, SentenceHead) else "entities" if "O" in head.labels else "words"
 
-# %% ../../nbs/8_app/01_predict.ipynb #5d56010b
+# %% ../../nbs/8_app/01_predict.ipynb #0dfbe44f
 def fitting(
     words: list[str],
     sizes: list[int],   # subwords of each word
@@ -113,7 +113,7 @@ def fitting(
     "Parts of a long sentence, cut after a full stop or comma where there is one in a part's second half."
     parts, start, used = [], 0, 0
     for i in range(len(words)):
-        if i > start and used + sizes[i] > room:
+        while i > start and used + sizes[i] > room:     # a cut at a comma may leave too much behind it
             ends = [k for k in range((start + i) // 2, i) if not any(c.isalnum() for c in words[k])]
             cut = ends[-1] + 1 if ends else i
             parts.append(slice(start, cut))
@@ -134,7 +134,7 @@ def _word_labels(model, name, sentences):
     labels = iter([[label for _ in cut for label in next(told)] for cut in parts])
     return [next(labels) if words else [] for words in sentences]
 
-# %% ../../nbs/8_app/01_predict.ipynb #86e03706
+# %% ../../nbs/8_app/01_predict.ipynb #f538a55e
 CHUNK = 256   # texts at a time: enough to fill batches, little enough for any memory (ours)
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['USUAL', 'usual_layout', 'read_file', 'file_text', 'write_file']
 
-# %% ../../nbs/1_data/30_files.ipynb #80b0d440
+# %% ../../nbs/1_data/30_files.ipynb #2c373c09
 from pathlib import Path
 from .bytes import existing_file
 from .corpora import load
@@ -13,7 +13,7 @@ from .display import write_whole
 from .errors import DataError
 from .tasks import task
 
-# %% ../../nbs/1_data/30_files.ipynb #4fe4a8a5
+# %% ../../nbs/1_data/30_files.ipynb #5cc1835d
 USUAL = {"ner": "conll", "pos": "conll", "parse": "conllu", "mono": "text"}   # the others: tsv
 
 
@@ -23,7 +23,7 @@ def usual_layout(
     "How a file of a task is laid out if nobody says otherwise."
     return USUAL.get(task(task_name).name, "tsv")
 
-# %% ../../nbs/1_data/30_files.ipynb #11a22f86
+# %% ../../nbs/1_data/30_files.ipynb #de1316e9
 def read_file(
     task_name: str,
     file: str | Path,                 # plain or packed with gzip
@@ -35,7 +35,7 @@ def read_file(
     t, file = task(task_name), existing_file(Path(file).expanduser())
     return load(t.name, language or ("und-und" if t.pair else "und"), split, file, dataset or usual_layout(t.name))
 
-# %% ../../nbs/1_data/30_files.ipynb #e009e285
+# %% ../../nbs/1_data/30_files.ipynb #94647a4f
 def file_text(
     task_name: str,
     rows,               # a corpus, or a list of dicts in the task's schema
@@ -66,7 +66,7 @@ def _tag_line(row, i): return f"{_word(row['tokens'][i])}\t{row['tags'][i]}"
 def _tree_line(row, i):
     return f"{i + 1}\t{_word(row['tokens'][i])}\t_\t{row['tags'][i]}\t_\t_\t{row['heads'][i]}\t{row['relations'][i]}\t_\t_"
 
-# %% ../../nbs/1_data/30_files.ipynb #a0ed339c
+# %% ../../nbs/1_data/30_files.ipynb #4fc27ab0
 def write_file(
     task_name: str,
     rows,                   # a corpus, or a list of dicts in the task's schema

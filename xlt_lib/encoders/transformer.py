@@ -95,11 +95,12 @@ def new_encoder(
     if kind not in KINDS: raise DataError("no such kind of new encoder", found=kind, remedy=suggest(kind, KINDS))
     t, feed_forward = tokenizer, "hidden_dim" if kind == "distilbert" else "intermediate_size"
     positions = max_length + (t.pad_token_id + 1 if kind == "xlm-roberta" else 0)
+    normal = {"layer_norm_eps": 1e-5} if kind == "xlm-roberta" else {}     # as published; the class has BERT's 1e-12
     config = AutoConfig.for_model(
         kind, vocab_size=len(t), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         max_position_embeddings=positions, pad_token_id=t.pad_token_id, bos_token_id=t.cls_token_id,
         eos_token_id=t.sep_token_id, cls_token_id=t.cls_token_id, sep_token_id=t.sep_token_id,
-        **{feed_forward: 4 * width})
+        **{feed_forward: 4 * width}, **normal)
     with torch.random.fork_rng(devices=[]), quietly():
         torch.manual_seed(seed)
         model = without_pooler(AutoModel.from_config(config).eval())

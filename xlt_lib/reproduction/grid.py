@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 from ..data.display import write_whole
 from ..data.errors import DataError
 from ..evaluation.statistics import Interval, seed_interval
-from .experiments import METHODS, ROWS, Cell, Setting, method
+from .experiments import METHODS, ROWS, Cell, Corpora, Setting, method
 from .papers import Paper, relative_gain
-from .runs import Corpora, Result, run_cell
+from .runs import Result, run_cell
 
 # %% ../../nbs/7_reproduction/06_grid.ipynb #3ca36fbf
 def tiers_of(paper: Paper, task: str = "ner") -> dict[str, str]:
@@ -64,6 +64,9 @@ def _work(cell, results, encoder_folder):
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "TOKENIZERS_PARALLELISM": "false"}
 
 
+def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @contextmanager
 def _workers(number, results):
     "A pool of processes that never hear Ctrl-C. Whatever ends it early ends them, and what they were writing goes."
@@ -101,7 +104,7 @@ def run_cells(
     runs = {}
     for cell in cells: runs.setdefault((cell.sees, cell.seed, cell.setting), cell)
     done, todo = {}, list(runs.values())
-    number = max(1, min(workers or len(os.sched_getaffinity(0)), len(todo)))
+    number = max(1, min(workers or _cores(), len(todo)))
     try:
         with _workers(number, results) as submit: _run(todo, done, number, lambda cell: submit(_work, cell, str(results), encoder_folder), bar)
     except KeyboardInterrupt:
@@ -120,7 +123,9 @@ def _run(cells, done, most, start, bar):
     left, running, hidden = list(cells), {}, None if bar is None else not bar
     with tqdm(total=len(cells), desc="cells", unit="cell", disable=hidden) as progress:
         while left or running:
-            while left and len(running) < most: running[start(left[0])] = left.pop(0)
+            while left and len(running) < most:
+                cell = left.pop(0)
+                running[start(cell)] = cell
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(future)
                 done[cell] = future.result()
@@ -187,7 +192,7 @@ def _shown_gain(found):
 # %% ../../nbs/7_reproduction/06_grid.ipynb #9b0f8933
 def caption(number: int, paper: Paper, setting: Setting, seeds: int) -> str:
     "What a reader must know before comparing: data, scenario, encoder, seeds, and whose numbers are whose."
-    data = "the embedded world (synthetic)" if setting.source == "world" else ", ".join(f"{t}: {d}" for t, d in setting.datasets) or setting.source
+    data = "the embedded world (synthetic)" if setting.source == "world" else ", ".join(f"{t}: {d}" for t, d in setting.datasets) or Path(setting.source).name
     caps = ", ".join(f"at most {n} {what} a language" for n, what in ((setting.train_rows, "training rows"), (setting.test_rows, "test rows")) if n)
     spread = f"mean ± 95 % t interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
     return (f"Table {number} of the first paper, scenario {setting.scenario}: paper | measured. Span F1 in points (strict IOB2). "

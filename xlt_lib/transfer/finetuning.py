@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.display import write_whole
 from ..data.errors import DataError, suggest
 from ..data.files import read_file
+from ..data.labels import describe
 from ..data.tasks import TASKS, task
 from ..encoders.batches import Collator, encode_words
 from ..encoders.checkpoints import checkpoints
@@ -191,7 +192,7 @@ def fine_tune(
 ) -> MultiTaskModel:                    # ready to `predict`; its head has the task's name
     "An encoder that has learned a task. Raises `DataError` for what cannot be read, encoded, trained on or kept."
     make, labels = _kind(task_name), TASKS[task_name].labels
-    rows, judged = _rows(task_name, train, dataset), None if dev is None else _rows(task_name, dev, dataset)
+    rows, judged = _rows(task_name, train, dataset, say), None if dev is None else _rows(task_name, dev, dataset, say)
     for what, found in (("train", rows), ("dev", judged)):
         if found == []: raise DataError(f"{what}: no sentences", found="no rows", expected="at least one")
     opened = _opened(encoder, bar, say)
@@ -209,9 +210,13 @@ def fine_tune(
     return model.eval()
 
 
-def _rows(task_name, given, dataset):
-    "Rows as a list of dicts, from a file or as they are."
-    return list(read_file(task_name, given, dataset) if isinstance(given, (str, Path)) else given)
+def _rows(task_name, given, dataset, say):
+    "Rows as a list of dicts, from a file or as they are. What was changed or left out in reading is said."
+    if not isinstance(given, (str, Path)): return list(given)
+    told = describe(found := read_file(task_name, given, dataset))
+    changes = [f"{what} {n}×" for key in ("mapped", "dropped") for what, n in told.get(key, {}).items()]
+    if changes: say(f"{given}: changed in reading: {', '.join(changes)}")
+    return list(found)
 
 
 def _opened(encoder, bar, say):
