@@ -149,7 +149,7 @@ def test_a_language_lists_no_layouts_for_own_files(capsys):
 def test_input_output_trouble_ends_with_1(tmp_path):
     "A result folder that cannot be made, here because a file stands in its way."
     (tmp_path / "file").write_text("")
-    code, _, err = xlt("reproduce", "--out", tmp_path / "file" / "world")
+    code, _, err = xlt("reproduce", "--table", "world", "--out", tmp_path / "file")
     assert code == 1 and "file" in err
 
 
@@ -179,22 +179,22 @@ def test_real_files_through_the_same_command():
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
-    "What `xlt reproduce` writes."
+    "What `xlt reproduce --table world` writes."
     folder = tmp_path_factory.mktemp("reproduced") / "once"
-    assert xlt("reproduce", "--out", folder)[0] == 0
-    return folder
+    assert xlt("reproduce", "--table", "world", "--out", folder)[0] == 0
+    return folder / "world"
 
 
 def test_reproduce_writes_the_same_bytes_twice_and_takes_up_where_it_was_stopped(once, tmp_path):
-    twice = tmp_path / "twice"
-    process = subprocess.Popen([sys.executable, "-c", "from xlt_lib.app.cli import main; main()", "reproduce", "--out", str(twice)],
+    twice, told = tmp_path / "world", ("reproduce", "--table", "world", "--out", str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", "from xlt_lib.app.cli import main; main()", *told],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(twice.glob("*")): time.sleep(0.05)
     process.kill()
     process.wait()
     for path in twice.glob("*"):   # no half file
         assert path.name.startswith(".") or path.read_bytes() == (once / path.name).read_bytes(), path
-    assert xlt("reproduce", "--out", twice)[0] == 0
+    assert xlt(*told)[0] == 0
     names = sorted(p.name for p in once.iterdir())
     assert names == sorted(p.name for p in twice.iterdir()) and len(names) > 30
     for name in names: assert (once / name).read_bytes() == (twice / name).read_bytes(), name

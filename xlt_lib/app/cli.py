@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['OK', 'IO_TROUBLE', 'BAD_INPUT', 'INTERRUPTED', 'EXAMPLES', 'parser', 'run_list', 'show_row', 'run_show', 'run_save',
-           'run_check', 'run_reproduce', 'main']
+           'run_check', 'main']
 
 # %% ../../nbs/8_app/03_cli.ipynb #240f2408
 import argparse, os, sys
 from pathlib import Path
-from ..data.errors import DataError, suggest
+from ..data.errors import DataError, WriteError, suggest
 from . import commands
 
 OK, IO_TROUBLE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130   # exit codes; 130 is what a shell gives Ctrl-C
@@ -27,7 +27,6 @@ EXAMPLES = {
                   "xlt data save --task sentiment --language yo --split test --out yo_reviews.tsv"],
     "data check": ["xlt data check train.conll --task ner", "xlt data check corpora/ner/masakhaner2/yo --task ner --dataset masakhaner2",
                    "xlt data check corpora --task mt --dataset mafand --language en-yo"],
-    "reproduce": ["xlt reproduce", "xlt reproduce --out my_world"],
 }
 
 # %% ../../nbs/8_app/03_cli.ipynb #27bc6a17
@@ -51,8 +50,6 @@ def parser() -> argparse.ArgumentParser:
     _save_options(add(data, "save", "write a corpus as an ordinary file", run_save))
     _check_options(add(data, "check", "look for duplicates, leaks, illegal tags and broken text in files", run_check))
     for name, (about, options, run) in commands.COMMANDS.items(): options(add(top, name, about, run))
-    reproduce = add(top, "reproduce", "print and save the tables and pictures of the embedded world", run_reproduce)
-    reproduce.add_argument("--out", default="figures/world", metavar="DIR", help="where to save them (default: %(default)s)")
     return top
 
 
@@ -205,13 +202,6 @@ def _has(folder: Path, a, split: str) -> bool:
     row, stored = choose(a.task, a.language, a.dataset, folder)
     return bool(local_files(row, folder, stored, split))
 
-# %% ../../nbs/8_app/03_cli.ipynb #e3774d90
-def run_reproduce(a):
-    "`xlt reproduce`"
-    from xlt_lib.reproduction.world_tables import reproduce_world
-    if not a.out.strip(): raise DataError("no folder to write to", found=a.out, expected="--out DIR")
-    reproduce_world(a.out)
-
 # %% ../../nbs/8_app/03_cli.ipynb #e7dd0759
 def main(
     argv: list[str] | None = None,  # the arguments; those of the process by default
@@ -222,6 +212,7 @@ def main(
         code = _run(argv)
         if sys.stdout: sys.stdout.flush()
         return code
+    except WriteError as e: return _complain(e, IO_TROUBLE)
     except DataError as e: return _complain(e, BAD_INPUT)
     except KeyboardInterrupt as e: return _complain(f"interrupted: {e}" if str(e) else "interrupted", INTERRUPTED)
     except BrokenPipeError:     # `xlt data list | head`: not our reader's trouble

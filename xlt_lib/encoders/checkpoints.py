@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
-from ..data.errors import DataError, suggest
+from ..data.errors import DataError, WriteError, suggest
 
 # %% ../../nbs/3_encoders/04_checkpoints.ipynb #c9dd31c4
 @dataclass
@@ -77,7 +77,7 @@ def _aside(folder, whole):
     except (OSError, RuntimeError, SafetensorError) as e:   # not all pass on the system's error
         cause = e.__context__ if isinstance(e.__context__, OSError) else e
         free = f"{shutil.disk_usage(folder).free // 2**20:,} MB are free there. " if folder.is_dir() else ""
-        raise DataError("the checkpoint could not be written: is the disk full?", file=whole, found=str(cause),
+        raise WriteError("the checkpoint could not be written: is the disk full?", file=whole, found=str(cause),
                         remedy=free + what_is_safe(folder)) from None
     finally: _remove(aside)
 

@@ -72,7 +72,7 @@ def _masked_head(network):
 
 # %% ../../nbs/7_reproduction/05_runs.ipynb #90b88ca9
 SENTENCES = 32                          # labelled sentences a step: the first paper's batch
-EPOCHS, LEAST, MOST = 3, 100, 1000      # ours: through the labelled rows, within these numbers of steps
+EPOCHS, LEAST, MOST = 3, 100, 400       # ours: through the labelled rows, within these numbers of steps
 RATES = {True: 1e-3, False: 2e-5}       # for encoders under 20 M parameters (ours), for larger ones (the first paper's)
 FROZEN = 0                              # lower layers: the paper freezes some, and does not say how many; see below
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from ..data.errors import DataError, suggest
+from ..data.errors import DataError, WriteError, suggest
 from ..encoders.batches import Collator, encode_words, fill, per_word
 from ..encoders.transformer import Encoder, open_encoder, quietly
 from .adversarial import Discriminator
@@ -119,7 +119,7 @@ def _save(model, folder):
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError, SafetensorError) as e:     # torch and safetensors do not pass on the system's error as it is
-        raise DataError("the model could not be written: is the disk full?", file=folder, found=" ".join(str(e).split())) from None
+        raise WriteError("the model could not be written: is the disk full?", file=folder, found=" ".join(str(e).split())) from None
     finally: shutil.rmtree(aside, ignore_errors=True)
 
 
