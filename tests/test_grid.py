@@ -131,6 +131,20 @@ def test_a_killed_worker_is_one_message(script, tmp_path):
     assert "fewer --workers" in err and "Traceback" not in err and not parts(tmp_path / "results")
 
 
+def test_workers_end_with_their_parent(script, tmp_path):
+    "However it was killed: a worker that went on would hold two gigabytes and write results that nobody asked for."
+    process = start(script, tmp_path / "results", 2000)
+    assert process.stdout.readline() == "go\n"
+    family = lambda: subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
+    while len(family()) < 4: time.sleep(0.05)       # the script, two workers, and what keeps track of their semaphores
+    time.sleep(3)
+    process.kill()
+    process.wait()
+    end = time.time() + 30
+    while family() and time.time() < end: time.sleep(0.1)
+    assert not family()
+
+
 def test_two_names_for_one_run_run_once_and_errors_do_not_stop_the_others(setting, tmp_path):
     zero, said = replace(setting, scenario="zero"), []
     cells = [Cell(m, 0, zero) for m in ("multilingual", "cross_lingual", "multilingual")]
@@ -216,7 +230,7 @@ def test_saved_tables_name_no_place_on_this_machine_and_read_back(tmp_path):
     home = replace(WORLD, source=str(tmp_path / "data"), encoder=str(tmp_path / "cache" / "enc"))
     pairs = measured(4, made_up, setting=home)
     files = save_table(4, FIRST, home, pairs, 2, tmp_path / "first")
-    assert [f.name for f in files] == [f"table4_low_real.{e}" for e in ("md", "csv", "jsonl", "png")]
+    assert [f.name for f in files] == [f"table4_low_real_enc.{e}" for e in ("md", "csv", "jsonl", "png")]
     for file in files: assert str(tmp_path.parent).encode() not in file.read_bytes() and file.stat().st_size > 100
     back = [Result(**json.loads(line)) for line in files[2].read_text("utf-8").splitlines()]
     assert [r.key for r in back] == [r.key for _, r in pairs] and [r.scores for r in back] == [r.scores for _, r in pairs]

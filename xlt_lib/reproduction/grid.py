@@ -7,14 +7,14 @@ __all__ = ['ENVIRONMENT', 'tiers_of', 'cells_of', 'run_cells', 'scores_by_row', 
            'save_table']
 
 # %% ../../nbs/7_reproduction/06_grid.ipynb #104dec9a
-import json, math, os, shutil, signal
+import json, math, os, shutil, signal, threading
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -67,11 +67,20 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", 
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def _begin():
+    "A worker never hears Ctrl-C, and ends when its parent does: nobody would collect what it makes."
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    def follow():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
+
+
 @contextmanager
 def _workers(number, results):
     "A pool of processes that never hear Ctrl-C. Whatever ends it early ends them, and what they were writing goes."
     before, was = {k: os.environ.get(k) for k in ENVIRONMENT}, signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    pool, processes = ProcessPoolExecutor(number, get_context("spawn"), signal.pthread_sigmask, (signal.SIG_BLOCK, {signal.SIGINT})), {}
+    pool, processes = ProcessPoolExecutor(number, get_context("spawn"), _begin), {}
 
     def submit(*work):
         "Starts a process where one is needed: with Ctrl-C held back, which a new process inherits from its first moment."
@@ -232,7 +241,7 @@ def save_table(
     "Writes a table with everything behind it. Records hold no path and no text of a corpus."
     from xlt_lib.reproduction.world_tables import _save_figure, as_csv, as_markdown
     rows, out = table_rows(number, paper, results, dict(setting.tiers)), Path(out)
-    stem = f"table{number}_{setting.scenario}_{'world' if setting.source == 'world' else 'real'}"
+    stem = f"table{number}_{setting.scenario}_{'world' if setting.source == 'world' else 'real'}_{Path(setting.encoder).name}"
     records = [_public(r) for r in {r.key: r for _, r in results}.values()]
     text = f"# {paper.table(number).caption}\n\n{caption(number, paper, setting, seeds)}\n\n{as_markdown(rows)}\n"
     return [write_whole(out / f"{stem}.md", text.encode()), write_whole(out / f"{stem}.csv", as_csv(rows).encode()),

@@ -13,10 +13,9 @@ from ..data.errors import DataError, suggest
 from ..data.sampling import SCENARIOS
 from ..data.tasks import TASKS
 from ..encoders.pretraining import encoder
-from .experiments import ROWS
+from .experiments import ROWS, Setting
 from .grid import caption, cells_of, run_cells, save_table, table_rows, tiers_of
 from .papers import paper
-from .runs import Setting
 
 # %% ../../nbs/7_reproduction/09_reproduce.ipynb #b6963119
 def named_datasets(
@@ -32,13 +31,13 @@ def named_datasets(
         told[task] = names
     return tuple(told.items())
 
-# %% ../../nbs/7_reproduction/09_reproduce.ipynb #4508b741
+# %% ../../nbs/7_reproduction/09_reproduce.ipynb #ceb24a73
 def reproduce_tables(
     numbers: list[int],                 # of the first paper's tables: 1, 4
     scenario: str = "low",              # full, low, zero
     seeds: int = 1,
     source: str = "world",              # world, hub, local, or a folder of corpora
-    datasets: list[str] = (),           # for corpora: "ner=wikineural,masakhaner2"; None named: the first that has a language
+    datasets: list[str] = (),           # for corpora: "ner=wikineural,masakhaner2"; none named: the first that has a language
     encoder_name: str = "tiny",         # tiny, a folder, or an id on the Hub
     *,
     train_rows: int | None = None,      # at most so many labelled rows a language, after sampling
@@ -46,20 +45,14 @@ def reproduce_tables(
     results: str | Path = "results",    # where cells are kept
     out: str | Path = "figures",        # tables go to its folder `first`
     workers: int | None = None,         # processes; None: as many as cores
-    bar: bool | None = None,
+    bar: bool | None = None,            # a progress bar; None: if the output is a terminal
     say=print,
 ) -> list[Path]:                        # the files written
-    "Runs what a table needs and is not there yet, prints it, and saves it with its records."
-    for number in numbers:
-        if number not in ROWS: raise DataError("no such table", found=number, expected=" ".join(map(str, ROWS)))
-    if scenario not in SCENARIOS: raise DataError("unknown scenario", found=scenario, remedy=suggest(scenario, SCENARIOS))
-    for name, n in (("seeds", seeds), ("workers", workers), ("train_rows", train_rows), ("test_rows", test_rows)):
-        if n is not None and n < 1: raise DataError(f"{name}: not a number of them", found=n, expected="1 or more")
-    if source not in ("world", "hub", "local") and not Path(source).expanduser().is_dir():
-        raise DataError("no such folder of corpora", file=source, expected="world, hub, local, or a folder")
+    "Runs what a table needs and is not there yet, prints it, and saves it with its records. Raises `DataError` before anything runs."
+    _check(numbers, scenario, source, dict(seeds=seeds, workers=workers, train_rows=train_rows, test_rows=test_rows))
     the_paper, files = paper("first"), []
     setting = Setting(tuple(tiers_of(the_paper).items()), scenario, str(source), named_datasets(datasets), str(encoder_name), train_rows, test_rows)
-    folder = encoder(encoder_name, bar=bar, say=say).name      # here and now: a misfit ends it before anything is run
+    folder = encoder(encoder_name, bar=bar, say=say).name
     wanted = {number: cells_of(number, the_paper, setting, seeds) for number in numbers}
     cells = list(dict.fromkeys(c for group in wanted.values() for c in group))
     say(f"{len(cells)} cells; what is in {results} already is read from there")
@@ -71,3 +64,14 @@ def reproduce_tables(
         files += save_table(number, the_paper, setting, pairs, seeds, Path(out) / "first")
     say(f"\n{len(files)} files in {Path(out) / 'first'}/")
     return files
+
+# %% ../../nbs/7_reproduction/09_reproduce.ipynb #9422b507
+def _check(numbers, scenario, source, counts):
+    "What can be known before anything is opened."
+    for number in numbers:
+        if number not in ROWS: raise DataError("no such table", found=number, expected=" ".join(map(str, ROWS)))
+    if scenario not in SCENARIOS: raise DataError("unknown scenario", found=scenario, remedy=suggest(scenario, SCENARIOS))
+    for name, n in counts.items():
+        if n is not None and n < 1: raise DataError(f"{name}: not a number of them", found=n, expected="1 or more")
+    if source not in ("world", "hub", "local") and not Path(source).expanduser().is_dir():
+        raise DataError("no such folder of corpora", file=source, expected="world, hub, local, or a folder")
