@@ -12,9 +12,8 @@ from ..data.display import columns
 from ..data.errors import DataError, suggest
 from ..data.sampling import SCENARIOS
 from ..data.tasks import TASKS
-from ..encoders.pretraining import encoder
 from .experiments import ROWS, Setting
-from .grid import caption, cells_of, run_cells, save_table, table_rows, tiers_of
+from .grid import caption, cells_of, open_aside, run_cells, save_table, table_rows, tiers_of
 from .papers import paper
 
 # %% ../../nbs/7_reproduction/09_reproduce.ipynb #b6963119
@@ -52,7 +51,7 @@ def reproduce_tables(
     _check(numbers, scenario, source, dict(seeds=seeds, workers=workers, train_rows=train_rows, test_rows=test_rows))
     the_paper, files = paper("first"), []
     setting = Setting(tuple(tiers_of(the_paper).items()), scenario, str(source), named_datasets(datasets), str(encoder_name), train_rows, test_rows)
-    folder = encoder(encoder_name, bar=bar, say=say).name
+    folder = open_aside(encoder_name, bar)
     wanted = {number: cells_of(number, the_paper, setting, seeds) for number in numbers}
     cells = list(dict.fromkeys(c for group in wanted.values() for c in group))
     say(f"{len(cells)} cells; what is in {results} already is read from there")
