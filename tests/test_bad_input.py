@@ -301,4 +301,4 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(tmp_path):
     time.sleep(2)
     for process in running: process.send_signal(signal.SIGINT)
     for process in running: assert "Traceback" not in process.communicate()[1] and process.returncode == 130
-    for file in (tmp_path / "out").glob("[!.]*"): assert file.read_bytes().endswith(b"\n"), file
+    for file in (tmp_path / "out" / "world").glob("[!.]*"): assert file.read_bytes().endswith(b"\n"), file
