@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from ..data.errors import DataError, suggest
+from ..data.errors import DataError, WriteError, suggest
 from ..data.tokenizers import open_tokenizer, train_tokenizer
 from ..data.world import the_world
 from .batches import IGNORE, Collator
@@ -117,7 +117,7 @@ class Size:
     learning_rate: float
 
 
-SIZES = {   # ours: what two processor cores learn in under two minutes, and in about twenty
+SIZES = {   # ours: what two processor cores learn in two to three minutes, and in about twenty
     "tiny": Size(3, 128, 4, 6000, 128, 2048, 1200, 2e-3),
     "small": Size(4, 192, 4, 12000, 128, 4096, 2500, 8e-4)}
 
@@ -179,7 +179,7 @@ def _written(folder, remedy):
         with quietly(): yield folder
     except Exception as e:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError("this could not be written: is the disk full?", file=folder, found=" ".join(str(e).split()), remedy=remedy) from None
+        raise WriteError("this could not be written: is the disk full?", file=folder, found=" ".join(str(e).split()), remedy=remedy) from None
 
 
 def _tokenizer(text, size, folder, say):

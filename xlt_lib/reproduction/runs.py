@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..data.errors import DataError
+from ..data.errors import DataError, WriteError
 from ..data.tasks import TASKS
 from ..encoders.pretraining import MaskingCollator, encoder, saved_head
 from ..encoders.recipe import Recipe
@@ -24,7 +24,7 @@ from ..encoders.training import train
 from ..evaluation.metrics import score_spans
 from .experiments import Cell, Corpora, Setting, reads
 from ..transfer.adversarial import Discriminator
-from ..transfer.finetuning import new_head, task_examples
+from ..transfer.finetuning import SMALL, new_head, task_examples
 from ..transfer.heads import MaskedHead
 from ..transfer.multitask import MultiTaskModel
 
@@ -87,7 +87,7 @@ def recipe_for(
     sizes = [len(e["input_ids"]) for e in examples]
     steps = min(MOST, max(LEAST, round(EPOCHS * labelled / SENTENCES)))
     budget = SENTENCES * sum(sizes) / labelled * 1.05       # 5 % for padding
-    return Recipe(learning_rate=RATES[parameters < 20_000_000], steps=steps, tokens=max(round(budget), max(sizes)), rows=None,
+    return Recipe(learning_rate=RATES[parameters < SMALL], steps=steps, tokens=max(round(budget), max(sizes)), rows=None,
                   frozen_layers=FROZEN, seed=cell.seed, threads=1)
 
 # %% ../../nbs/7_reproduction/05_runs.ipynb #df2e3cbf
@@ -107,7 +107,7 @@ class Result:
     losses: dict[str, float]            # means over the last tenth of the steps
     encoder: str                        # sha256 of the encoder's weights before training
     data: str                           # fingerprint of the corpora
-    dropped: dict[str, int]             # auxiliary rows left out because they are tested on
+    dropped: dict[str, int]             # training rows left out because they are tested on, by task and language
     seconds: float
     megabytes: int                      # the process's largest memory so far
     commit: str | None
@@ -208,7 +208,7 @@ def write_result(result: Result, predictions: dict[str, list], folder: Path) -> 
         aside.rename(folder)
     except OSError as e:
         if not (folder / "result.json").is_file():      # or else another process was faster
-            raise DataError("a result could not be written: is the disk full?", file=folder, found=e.strerror,
+            raise WriteError("a result could not be written: is the disk full?", file=folder, found=e.strerror,
                             remedy="The same command does this cell again") from None
     finally: shutil.rmtree(aside, ignore_errors=True)
     return read_result(folder)

@@ -191,7 +191,8 @@ def fine_tune(
     say: Callable = print,              # where lines about progress go
 ) -> MultiTaskModel:                    # ready to `predict`; its head has the task's name
     "An encoder that has learned a task. Raises `DataError` for what cannot be read, encoded, trained on or kept."
-    make, labels = _kind(task_name), TASKS[task_name].labels
+    _kind(task_name)        # refuse an unknown task before anything is read
+    labels = TASKS[task_name].labels
     rows, judged = _rows(task_name, train, dataset, say), None if dev is None else _rows(task_name, dev, dataset, say)
     for what, found in (("train", rows), ("dev", judged)):
         if found == []: raise DataError(f"{what}: no sentences", found="no rows", expected="at least one")
@@ -203,7 +204,7 @@ def fine_tune(
     say(f"{task_name}: {len(rows)} sentences, {recipe.epochs} epochs, learning rate {recipe.learning_rate:g}, encoder {opened.name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = MultiTaskModel(opened, {task_name: make(opened.width, labels)})
+        model = MultiTaskModel(opened, {task_name: new_head(task_name, opened.width, labels)})
     done = loop(model, examples, recipe, collate=Collator(opened.tokenizer.pad_token_id), bar=bar, say=say,
                 evaluate=scorer(task_name, judged) if judged else None, folder=folder and folder / CHECKPOINTS)
     if folder: put(model, folder, dict(run=run, steps=done.steps, tokens=done.tokens, seconds=done.seconds, best=done.best))
