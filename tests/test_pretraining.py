@@ -137,6 +137,18 @@ def test_a_small_language_comes_more_than_once_and_a_large_one_is_cut():
     assert max(len(e["input_ids"]) for e in masked_examples(said, tokenizer(), 12)) == 12
 
 
+def test_no_more_is_encoded_than_is_read_and_that_comes_from_all_over_the_text(tmp_path, monkeypatch):
+    number = len(text().mono["en"]) * 100
+    said = Text({"en": [f"{text().mono['en'][i % 60]} {i}" for i in range(number)]}, {})
+    cut = masked_examples(said, tokenizer(), 512, rows=60)
+    whole = tokenizer()(said.mono["en"])["input_ids"]
+    assert [e["input_ids"] for e in cut] == [whole[i] for i in range(0, number, 100)]
+    monkeypatch.setattr(pretraining, "train", lambda model, rows, *a, **k: (_ for _ in ()).throw(InterruptedError(len(rows))))
+    with pytest.raises(InterruptedError) as stopped: pretrain(said, tmp_path / "encoder", SMALL, **QUIET)
+    needed = RECIPE.steps * RECIPE.tokens / (sum(map(len, whole)) / number)
+    assert needed < stopped.value.args[0] < 2 * needed < number
+
+
 # -- what is saved -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -13,15 +13,15 @@ import torch
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from conftest import ROOT
 from safetensors.torch import load_file, load_model
-from tiny import Tagger, examples
+from tiny import Tagger, examples, tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders import checkpoints as checkpointing
 from xlt_lib.encoders.batches import IGNORE, Collator
 from xlt_lib.encoders.checkpoints import checkpoints
-from xlt_lib.encoders.recipe import Recipe, processor_has_bf16, quick_dropout, rate
+from xlt_lib.encoders.recipe import Recipe, autocast, processor_has_bf16, quick_dropout, rate
 from xlt_lib.encoders.training import train
-from xlt_lib.encoders.transformer import weights_hash
+from xlt_lib.encoders.transformer import new_encoder, weights_hash
 
 RECIPE = Recipe(learning_rate=1e-3, epochs=2, rows=8, precision="fp32", threads=1)
 QUIET = {"collate": Collator(1), "say": lambda line: None}
@@ -158,8 +158,19 @@ def test_the_callers_threads_and_random_numbers_are_left_alone():
 def test_bf16_is_close_to_fp32():
     exact, rounded = run()[1].curve("ner"), run(change(precision="bf16"))[1].curve("ner")
     assert exact != rounded and abs(sum(exact) - sum(rounded)) < 0.05 * sum(exact)
-    native = processor_has_bf16(torch.device("cpu"))
-    assert run(change(precision="auto"))[1].curve("ner") == (rounded if native else exact)
+    assert run(change(precision="auto"))[1].curve("ner") == exact        # a narrow encoder
+
+
+def test_auto_is_bf16_for_wide_encoders_where_it_is_native():
+    class Wide(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.encoder = new_encoder("xlm-roberta", tokenizer(), layers=1, width=width, heads=4).model
+    native, cpu = processor_has_bf16(torch.device("cpu")), torch.device("cpu")
+    for width, wanted in ((128, False), (192, native), (256, native)):
+        with autocast(change(precision="auto"), cpu, Wide(width)): assert torch.is_autocast_enabled("cpu") is wanted
+    with autocast(change(precision="auto"), cpu, torch.nn.Linear(512, 2)): assert not torch.is_autocast_enabled("cpu")
+    with autocast(change(precision="bf16"), cpu, Wide(128)): assert torch.is_autocast_enabled("cpu")
 
 
 def test_the_rate():

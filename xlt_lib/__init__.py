@@ -1,12 +1,6 @@
 """Learn, reproduce and use cross-lingual transfer for low-resource languages."""
 
-import os as _os
-
 __version__ = "0.1.0"
-
-# On processors torch computes with oneDNN, which keeps a compiled program for each of the last 1,024 shapes of input. Ours vary with every
-# batch, and that memory grew to gigabytes in long runs. It reads this once, before the first multiplication, so it stands here.
-_os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 # The public names and the module each lives in. A name is imported the first time it is asked for, so that
 # `import xlt_lib` loads neither torch nor transformers nor datasets.

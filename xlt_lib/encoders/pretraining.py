@@ -7,12 +7,13 @@ __all__ = ['SIZES', 'MaskingCollator', 'MaskedLM', 'smoothed', 'masked_examples'
            'cache_folder', 'encoder']
 
 # %% ../../nbs/3_encoders/07_pretraining.ipynb #bf55092a
-import hashlib, json, os, shutil
+import hashlib, json, math, os, shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import mean
 
 import torch
 from filelock import FileLock, Timeout
@@ -97,7 +98,7 @@ def masked_examples(
     share, total, examples = smoothed(sizes, exponent), rows or sum(sizes.values()), []
     for name, said in {**text.mono, **text.parallel}.items():
         wanted, pair = max(1, round(total * share[name])), name in text.parallel
-        told = said[:wanted]
+        told = [said[i * len(said) // wanted] for i in range(wanted)] if wanted < len(said) else said    # from all over the text
         ids = tokenizer(*map(list, zip(*told)) if pair else [told], truncation=True, max_length=max_length)["input_ids"]
         made = [{"input_ids": i, "language": name, "masked": "tlm" if pair else "mlm"} for i in ids]
         examples += islice(cycle(made), wanted)
@@ -140,7 +141,8 @@ def pretrain(
     tokenizer = _tokenizer(text, size, work / "tokenizer", say)
     model = MaskedLM(new_encoder("xlm-roberta", tokenizer, layers=size.layers, width=size.width, heads=size.heads,
                                  max_length=size.max_length, seed=seed), seed)
-    done = train(model, masked_examples(text, tokenizer, size.max_length, exponent=exponent), recipe,
+    examples = masked_examples(text, tokenizer, size.max_length, _rows_read(text, tokenizer, size, recipe), exponent)
+    done = train(model, examples, recipe,
                  collate=MaskingCollator(tokenizer), folder=work / "checkpoints", bar=bar, say=say)
     last = {name: done.curve(name)[-50:] for name in ("mlm", "tlm") if done.curve(name)}
     about = dict(format="xlt_lib encoder", version=1, size=asdict(size), recipe=asdict(recipe), exponent=exponent, seed=seed,
@@ -160,6 +162,14 @@ def _recipe(size, threads=2):
     "How a size is trained, with AdamW's second moment at 0.98 as in XLM-R's pre-training."
     return Recipe(learning_rate=size.learning_rate, steps=size.steps, tokens=size.tokens, rows=None, betas=(0.9, 0.98),
                   epsilon=1e-6, threads=threads)
+
+
+def _rows_read(text, tokenizer, size, recipe):
+    "Not many more rows than the steps will read, judged by a thousand: millions of sentences would fill the memory for nothing."
+    there = sum(len(r) for r in [*text.mono.values(), *text.parallel.values()])
+    if not recipe.steps or there <= 1000: return there
+    length = mean(len(e["input_ids"]) for e in masked_examples(text, tokenizer, size.max_length, rows=1000))
+    return min(there, math.ceil(1.25 * recipe.steps * recipe.accumulate * recipe.tokens / length))
 
 
 def _begin(folder):

@@ -35,7 +35,7 @@ def take_step(
     total, means = _sum_over_processes(counts, machine), defaultdict(float)
     for batch, here in zip(group, counts):
         if batch is None: continue
-        with autocast(recipe, machine.device), quick_dropout(machine.device):
+        with autocast(recipe, machine.device, model), quick_dropout(machine.device):
             losses = model(_on(batch, machine.device))["losses"]
         of = {name: name if name in total else "sentences" for name in losses}    # what a loss is the mean over
         # a mean over n labels, times n, over the step's labels: summed over batches it is the mean over all of them

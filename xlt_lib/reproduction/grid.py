@@ -75,8 +75,7 @@ def open_aside(
         except KeyboardInterrupt: raise KeyboardInterrupt(str(answer.exception(timeout=60) or "")) from None
 
 
-# One thread a worker. oneDNN keeps a program for every shape of batch it has met; without a limit that is 300 MB a worker.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}    # one thread a worker
 
 
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
