@@ -9,8 +9,10 @@ the ways take turns, seed by seed.
 Speeds are real subwords, without padding, by the second: on the clock, and of processor time, which other programs on
 the machine disturb less. F1 (whole entities, development sentences, in per cent) is the mean over the seeds, with its
 range. Text: MasakhaNER 2.0 in Swahili and Yoruba where there is a folder of real corpora ($XLT_DATA, or shared/data
-beside the repository), else the embedded world. The encoder is new (XLM-R's kind, 4 layers of width 256) unless
---encoder names one. Exits 1 if our best seed scores below the Trainer's worst, never because of time.
+beside the repository), else the embedded world. The encoder is new, XLM-R's kind, with 4 layers of XLM-R-base's width
+(--shape 4x768), unless --encoder names one. The ratio depends on the width: bf16 makes products faster and the rest
+slower, so it gains most where products are most of the work (README says what was measured). Exits 1 if, over three
+seeds or more, our best scores below the Trainer's worst; never because of time.
 """
 import argparse
 import os
@@ -99,21 +101,23 @@ def main():
     for name, default in (("seeds", 3), ("sentences", 1000), ("epochs", 4), ("tokens", 1024), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=5e-4, help="of the Trainer; ours is twice that")
+    parser.add_argument("--shape", default="4x768", help="layers x width of a new encoder")
     parser.add_argument("--encoder", help="a folder or a name on the Hub; a new one by default")
     a = parser.parse_args()
     logging.set_verbosity_error(); logging.disable_progress_bar(); torch.set_num_threads(a.threads)
     rows, dev, what = corpora(a.sentences)
+    layers, width = map(int, a.shape.split("x"))
     if a.encoder: encoder = open_encoder(a.encoder)
     else:
         text = [" ".join(r["tokens"]) for r in rows]
-        encoder = new_encoder("xlm-roberta", train_tokenizer(text, kind="bpe", size=6000), layers=4, width=256)
+        encoder = new_encoder("xlm-roberta", train_tokenizer(text, kind="bpe", size=6000), layers=layers, width=width, heads=max(2, width // 64))
     tags, tokenizer = sorted({t for r in rows + dev for t in r["tags"]}, key=lambda t: (t != "O", t)), encoder.tokenizer
     label = lambda rows: {"ner": [[tags.index(t) for t in r["tags"]] for r in rows]}
     encode = lambda rows: encode_words(tokenizer, [r["tokens"] for r in rows], label(rows), min(128, encoder.max_length))
     examples, dev_examples = encode(rows), encode(dev)
     lengths = [len(e["input_ids"]) for e in examples]
     native, real = processor_has_bf16(torch.device("cpu")), sum(lengths) * a.epochs
-    print(f"{len(rows)} sentences of {what}, mean {mean(lengths):.0f} subwords, longest {max(lengths)}; {a.epochs} epochs; "
+    print(f"{a.encoder or f'a new encoder, {a.shape}'}; {len(rows)} sentences of {what}, mean {mean(lengths):.0f} subwords, longest {max(lengths)}; {a.epochs} epochs; "
           f"{a.threads} threads; bf16 instructions: {'yes' if native else 'no'}; torch {torch.__version__}")
     order = [range(i, min(i + 8, len(lengths))) for i in range(0, len(lengths), 8)]
     print(f"padding: {padding_share(order, lengths):.0%} in batches of 8 as they come, "
@@ -146,7 +150,7 @@ def main():
     gain = lambda over: " and ".join(f"{median(x / y for x, y in zip(t[best], t[over])):.2f}" for t in (clock, processor))
     print(f"target {target}, {best} against the Trainer as it comes: {gain(TRAINER)} (clock and processor time)")
     print(f"target 1, against the Trainer by length in bf16: {gain(GROUPED)}")
-    if max(scores[best]) < min(scores[TRAINER]): sys.exit("F1: our best seed is below the Trainer's worst")
+    if a.seeds >= 3 and max(scores[best]) < min(scores[TRAINER]): sys.exit("F1: our best seed is below the Trainer's worst")
 
 
 if __name__ == "__main__": main()
