@@ -76,7 +76,9 @@ def open_aside(
         except KeyboardInterrupt: raise KeyboardInterrupt(str(answer.exception(timeout=60) or "")) from None
 
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}    # one thread a worker
+# One thread a worker. oneDNN compiles a program for every shape of batch in bf16 and keeps 1,024: measured on real files, 4.3 GB a worker
+# after fifteen cells, and 2.1 GB with 32, no slower.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
