@@ -172,3 +172,17 @@ def test_what_the_filter_took_stands_in_the_record(setting, tmp_path):
     local = replace(setting, tiers=(("yo", "high"),), source=str(tmp_path))
     result = run_cell(Cell("tagging", 0, local), Corpora(local), tmp_path / "results")
     assert result.dropped == {"pos yo": 1} and result.rows == {"ner": 1, "pos": 1, "unlabelled": 0}
+
+
+# ---- the weight of auxiliary losses -----------------------------------------------------------------------------
+
+def test_auxiliary_losses_weigh_alpha_and_that_is_part_of_the_key(setting, monkeypatch):
+    cell = {name: Cell(name, 0, setting) for name in ("multilingual", "adversarial", "tagging", "framework")}
+    assert {n: runs.loss_weights(c) for n, c in cell.items()} == {"multilingual": {}, "adversarial": {}, "tagging": {"pos": 0.1}, "framework": {"pos": 0.1, "mlm": 0.1}}
+    keys = {n: key_of(c, "e", "d") for n, c in cell.items()}
+    monkeypatch.setattr(runs, "ALPHA", 1.0)
+    assert {n for n, c in cell.items() if key_of(c, "e", "d") != keys[n]} == {"tagging", "framework"}
+
+
+def test_the_record_says_the_weights(setting, tmp_path):
+    assert run_cell(Cell("framework", 0, setting), Corpora(setting), tmp_path).recipe["weights"] == {"pos": 0.1, "mlm": 0.1}
