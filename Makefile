@@ -1,5 +1,5 @@
 # Everything runs inside .venv; nothing outside the repository is touched.
-#   make reproduce   the world's tables and pictures, and the first paper's Tables 1 and 4 on it, into figures/
+#   make reproduce   the world's tables and pictures, and the first paper's Tables 1, 2 and 4 on it, into figures/
 #   make test        everything that CI checks
 #   make lab         JupyterLab on the tour
 PYTHON ?= $(shell command -v python3)
