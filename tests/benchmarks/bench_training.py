@@ -11,7 +11,7 @@ the machine disturb less. F1 (whole entities, development sentences, in per cent
 range. Text: MasakhaNER 2.0 in Swahili and Yoruba where there is a folder of real corpora ($XLT_DATA, or shared/data
 beside the repository), else the embedded world. The encoder is new, XLM-R's kind, with 4 layers of XLM-R-base's width
 (--shape 4x768), unless --encoder names one. The ratio depends on the width: bf16 makes products faster and the rest
-slower, so it gains most where products are most of the work (README says what was measured). Exits 1 if, over three
+slower, so it gains most where products are most of the work: try --shape 4x256. Exits 1 if, over three
 seeds or more, our best scores below the Trainer's worst; never because of time.
 """
 import argparse
