@@ -23,36 +23,21 @@ class Translation(NamedTuple):
     score: float            # its log probability, divided by length ** length_penalty
     ids: tuple[int, ...]    # its subwords, `</s>` at the end
 
-# %% ../../nbs/4_transfer/06_decoding.ipynb #52027d85
-def greedy(
-    model: MultiTaskModel,          # with a `TranslationHead`
-    sources: Sequence[str],         # sentences
-    language: str | None = None,    # to translate into; None: the only one that the head knows
-    *,
-    max_length: int | None = None,  # subwords of an output, `</s>` included; None: the source's and 50 (Vaswani et al. 2017)
-    name: str = "mt",               # the head
-    tokens: int = 2048,             # padded subwords of source a batch
-) -> list[Translation]:             # in the order of the sources; the score is the log probability itself
-    "The most probable subword at every step. Raises `DataError` for sources, heads and languages that are none."
-    return _decode(model, sources, language, max_length, name, tokens, _greedy)
-
-
-def beam_search(
-    model: MultiTaskModel,          # with a `TranslationHead`
-    sources: Sequence[str],         # sentences
-    language: str | None = None,    # to translate into; None: the only one that the head knows
-    *,
-    beam: int = 4,                  # hypotheses that are kept (Vaswani et al. 2017)
-    length_penalty: float = 1.0,    # alpha in log p / length ** alpha; 0: none; 1: the mean of a subword, as in fairseq and Hugging Face
-    max_length: int | None = None,  # subwords of an output, `</s>` included; None: the source's and 50 (Vaswani et al. 2017)
-    name: str = "mt",               # the head
-    tokens: int = 2048,             # padded subwords of source a batch
-) -> list[Translation]:             # the best of each, in the order of the sources
-    "The best of the hypotheses that beam search finishes. Raises `DataError` for sources, heads, languages and settings that are none."
-    if beam < 1: raise DataError("a beam without hypotheses", found=beam, expected="1 or more")
-    if not length_penalty >= 0: raise DataError("length_penalty", found=length_penalty, expected="0 or more")
-    search = lambda *given: _beam(*given, beam, length_penalty)
-    return _decode(model, sources, language, max_length, name, tokens, search)
+# %% ../../nbs/4_transfer/06_decoding.ipynb #a7f73007
+def _greedy(head, memory, tag, end, limits):
+    "For each row of the memory (log probability, subwords): the best at each step, until `end` or the limit, where only `end` may stand."
+    found, rows = [None] * len(limits), torch.arange(len(limits), device=limits.device)
+    last, ids, score = torch.full_like(limits, tag), limits.new_empty(len(limits), 0), torch.zeros(len(limits), device=limits.device)
+    for place in range(int(limits.max())):
+        logits = head.step(last[:, None], place, memory)[:, 0]
+        last = torch.where(limits == place + 1, end, logits.argmax(-1))
+        score = score + logits.gather(1, last[:, None])[:, 0] - logits.logsumexp(-1)
+        ids, going = torch.cat([ids, last[:, None]], 1), last != end
+        if going.all(): continue
+        for i, s, row in zip(rows[~going].tolist(), score[~going].tolist(), ids[~going].tolist()): found[i] = s, row
+        rows, last, ids, score, limits, memory = rows[going], last[going], ids[going], score[going], limits[going], memory.select(going)
+        if not len(rows): break
+    return found
 
 # %% ../../nbs/4_transfer/06_decoding.ipynb #2e521515
 @torch.inference_mode()
@@ -102,21 +87,18 @@ def _most(head, max_length):
     if max_length is None or 1 <= max_length <= head.max_length: return head.max_length
     raise DataError("max_length of an output", found=max_length, expected=f"1 to {head.max_length}, the decoder's places")
 
-# %% ../../nbs/4_transfer/06_decoding.ipynb #a7f73007
-def _greedy(head, memory, tag, end, limits):
-    "For each row of the memory (log probability, subwords): the best at each step, until `end` or the limit, where only `end` may stand."
-    found, rows = [None] * len(limits), torch.arange(len(limits), device=limits.device)
-    last, ids, score = torch.full_like(limits, tag), limits.new_empty(len(limits), 0), torch.zeros(len(limits), device=limits.device)
-    for place in range(int(limits.max())):
-        logits = head.step(last[:, None], place, memory)[:, 0]
-        last = torch.where(limits == place + 1, end, logits.argmax(-1))
-        score = score + logits.gather(1, last[:, None])[:, 0] - logits.logsumexp(-1)
-        ids, going = torch.cat([ids, last[:, None]], 1), last != end
-        if going.all(): continue
-        for i, s, row in zip(rows[~going].tolist(), score[~going].tolist(), ids[~going].tolist()): found[i] = s, row
-        rows, last, ids, score, limits, memory = rows[going], last[going], ids[going], score[going], limits[going], memory.select(going)
-        if not len(rows): break
-    return found
+# %% ../../nbs/4_transfer/06_decoding.ipynb #8e0019f2
+def greedy(
+    model: MultiTaskModel,          # with a `TranslationHead`
+    sources: Sequence[str],         # sentences
+    language: str | None = None,    # to translate into; None: the only one that the head knows
+    *,
+    max_length: int | None = None,  # subwords of an output, `</s>` included; None: the source's and 50 (Vaswani et al. 2017)
+    name: str = "mt",               # the head
+    tokens: int = 2048,             # padded subwords of source a batch
+) -> list[Translation]:             # in the order of the sources; the score is the log probability itself
+    "The most probable subword at every step. Raises `DataError` for sources, heads and languages that are none."
+    return _decode(model, sources, language, max_length, name, tokens, _greedy)
 
 # %% ../../nbs/4_transfer/06_decoding.ipynb #b2b1257d
 @dataclass
@@ -178,3 +160,21 @@ def _extend(h, scores, parents, pieces, beam):
     own = torch.eye(b, dtype=torch.bool, device=last.device).expand(n, b, b)
     h.may_read = torch.cat([h.may_read[:, 0][which], own], 2)[:, None]
     return last
+
+# %% ../../nbs/4_transfer/06_decoding.ipynb #da03e684
+def beam_search(
+    model: MultiTaskModel,          # with a `TranslationHead`
+    sources: Sequence[str],         # sentences
+    language: str | None = None,    # to translate into; None: the only one that the head knows
+    *,
+    beam: int = 4,                  # hypotheses that are kept (Vaswani et al. 2017)
+    length_penalty: float = 1.0,    # alpha in log p / length ** alpha; 0: none; 1: the mean of a subword, as in fairseq and Hugging Face
+    max_length: int | None = None,  # subwords of an output, `</s>` included; None: the source's and 50 (Vaswani et al. 2017)
+    name: str = "mt",               # the head
+    tokens: int = 2048,             # padded subwords of source a batch
+) -> list[Translation]:             # the best of each, in the order of the sources
+    "The best of the hypotheses that beam search finishes. Raises `DataError` for sources, heads, languages and settings that are none."
+    if beam < 1: raise DataError("a beam without hypotheses", found=beam, expected="1 or more")
+    if not length_penalty >= 0: raise DataError("length_penalty", found=length_penalty, expected="0 or more")
+    search = lambda *given: _beam(*given, beam, length_penalty)
+    return _decode(model, sources, language, max_length, name, tokens, search)
