@@ -17,7 +17,8 @@ from xlt_lib.encoders.text import Text
 from xlt_lib.encoders.training import train
 from xlt_lib.encoders.transformer import new_encoder
 from xlt_lib.transfer.heads import MaskedHead, SentenceHead
-from xlt_lib.transfer.multitask import MultiTaskModel
+from xlt_lib.transfer.multitask import HEADS as KINDS
+from xlt_lib.transfer.multitask import MultiTaskModel, load_model
 from xlt_lib.transfer.translation import TranslationCollator, TranslationHead, smoothed_cross_entropy, translation_examples
 
 LANGUAGES, PIECES, SIZE, HEADS = ("sw", "yo"), 50, 32, 4
@@ -230,3 +231,12 @@ def test_the_config_builds_the_same_head():
 ])
 def test_bad_input(call, says):
     with pytest.raises(DataError, match=says): call()
+
+
+def test_a_saved_translator_comes_back_with_its_tie(tmp_path):
+    made, batch = model().eval(), collate()(examples(4))
+    made.save(tmp_path / "model")
+    with pytest.raises(DataError, match="unknown kind of head.*TranslationHead"): load_model(tmp_path / "model")
+    again = load_model(tmp_path / "model", KINDS | {"TranslationHead": TranslationHead})
+    with torch.no_grad(): assert torch.equal(again(batch)["losses"]["mt"], made(batch)["losses"]["mt"])
+    assert any(p is again.encoder.get_input_embeddings().weight for p in (t.weight for t in again.heads["mt"].tied))

@@ -4,9 +4,10 @@ Beam search with 4 hypotheses over 500 English sentences of the embedded world, 
 encoder with our decoder, trained for --steps steps first (not timed). The other side is `generate(num_beams=4)` on
 Hugging Face's classes of the same shape, XLM-R's encoder and mBART's decoder, with the very same weights, so that both
 write the same sentences; the share that is the same subword for subword is printed. (What differs are outputs that never
-end: ours must end at a limit that depends on the source, `generate` breaks off at the batch's.) Both get them sorted by length; `generate` is timed with 32 and 64 sentences a batch, and the better of the two counts. Tokenizing is timed on
-both sides. The ways take turns, --repeats times; medians of time on the clock and of processor time, which other programs
-on the machine disturb less. Exits 1 if fewer than 98 % of the sentences are the same; never because of time.
+end: ours must end at a limit that depends on the source, `generate` breaks off at the batch's.) Both get the sentences
+sorted by length; `generate` is timed with 32 and 64 sentences a batch, and the better of the two counts. Tokenizing is
+timed on both sides. The ways take turns, --repeats times; medians of time on the clock and of processor time, which other
+programs on the machine disturb less. Exits 1 if fewer than 98 % of the sentences are the same; never because of time.
 """
 import argparse
 import sys

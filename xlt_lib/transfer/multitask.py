@@ -136,12 +136,13 @@ def _write(model, folder):
 # %% ../../nbs/4_transfer/03_multitask.ipynb #cc0dc9f3
 def load_model(
     folder: str | Path,     # as `MultiTaskModel.save` wrote it
+    kinds: dict = HEADS,    # name of a class → the class; for heads of your own: `HEADS | {"MyHead": MyHead}`
 ) -> MultiTaskModel:        # on the processor, in evaluation mode
     "A model from its folder: JSON and safetensors, no pickles, no code. Raises `DataError` for what is missing or does not fit."
     folder = Path(folder)
     about = _about(folder / FILES["about"])
     encoder = open_encoder(folder / FILES["encoder"])
-    model = MultiTaskModel(encoder, {name: _head(dict(told), encoder, folder) for name, told in about["heads"].items()})
+    model = MultiTaskModel(encoder, {name: _head(dict(told), encoder, folder, kinds) for name, told in about["heads"].items()})
     model.name = about["encoder"]
     try: model.heads.load_state_dict(load_file(folder / FILES["heads"]))
     except (OSError, RuntimeError, SafetensorError) as e:
@@ -160,10 +161,10 @@ def _about(file):
     return about
 
 
-def _head(told, encoder, folder):
-    "A head as it was described, with new weights."
+def _head(told, encoder, folder, kinds):
+    "A head as it was described, with new weights. One that does not say its size reads with the encoder's own embeddings."
     kind = told.pop("kind", None)
-    if kind not in HEADS: raise DataError("unknown kind of head", file=folder / FILES["about"], found=kind, remedy=suggest(kind, HEADS))
-    if kind == "MaskedHead": return MaskedHead(encoder.model.get_input_embeddings())
-    try: return HEADS[kind](**told)
+    if kind not in kinds: raise DataError("unknown kind of head", file=folder / FILES["about"], found=kind, remedy=suggest(kind, kinds))
+    shared = () if "size" in told else (encoder.model.get_input_embeddings(),)
+    try: return kinds[kind](*shared, **told)
     except TypeError as e: raise DataError(f"a {kind} cannot be made of this", file=folder / FILES["about"], found=str(e)) from None
