@@ -37,7 +37,7 @@ def processor_has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16"))
 
 # %% ../../nbs/3_encoders/03_recipe.ipynb #22b38e8b
-PRECISIONS, WIDE = ("fp32", "bf16", "auto"), 192   # narrower encoders are faster in fp32 (measured above)
+PRECISIONS, WIDE = ("fp32", "bf16", "auto"), 192   # narrower encoders are faster in fp32 (ours, measured from 128 to 384)
 
 
 @dataclass(frozen=True)
