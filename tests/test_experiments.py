@@ -128,6 +128,16 @@ def write(folder, task, name, language, split, sentences):
     file.write_text("\n".join("".join(f"{w} {tag}\n" for w in s.split()) for s in sentences), "utf-8")
 
 
+def test_a_missing_development_set_is_none_and_a_broken_one_is_told(tmp_path):
+    for split, said in (("train", ["mo rí i", "ó dára"]), ("test", ["Ó dára"])): write(tmp_path, "ner", "masakhaner2", "yo", split, said)
+    setting = Setting((("yo", "high"),), source=str(tmp_path))
+    kept, dropped = Corpora(setting).kept("ner", "yo")
+    assert len(kept) == dropped == 1
+    write(tmp_path, "ner", "masakhaner2", "yo", "dev", ["Wọ́n wá"])
+    with (tmp_path / "ner/masakhaner2/yo/dev.txt").open("a", encoding="utf-8") as f: f.write("\nlánàá B-NOBODY\n")
+    with pytest.raises(DataError, match="dev.txt:4: a label outside"): Corpora(setting).kept("ner", "yo")
+
+
 def test_other_rows_never_contain_what_is_tested(tmp_path):
     for split, said in (("train", ["mo rí i", "ó dára"]), ("dev", ["Ó lọ sí Èkó"]), ("test", ["Wọ́n wá lánàá"])): write(tmp_path, "ner", "masakhaner2", "yo", split, said)
     write(tmp_path, "pos", "masakhapos", "yo", "train", ["wọ́n wá lánàá !", "Mo rí i .", "Ó lọ, sí Èkó", "ilé ńlá"])
