@@ -8,7 +8,7 @@ from xlt_lib.data.duplicates import key, texts
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.sampling import SCENARIOS, TIERS
 from xlt_lib.reproduction import experiments
-from xlt_lib.reproduction.experiments import METHODS, ROWS, WHAT_DIFFERS, Cell, Corpora, Setting, matrix, method, reads, sees
+from xlt_lib.reproduction.experiments import METHODS, ROWS, WHAT_DIFFERS, Cell, Corpora, Setting, matrix, method, reads, sees, measured_on
 from xlt_lib.reproduction.papers import paper
 
 NINE = dict(en="high", es="high", fr="high", de="medium", it="medium", pt="medium", sw="low", yo="low", zu="low")
@@ -38,7 +38,8 @@ def test_a_method_that_changes_two_things_at_once_is_refused(monkeypatch):
 
 def test_every_row_of_both_tables_has_a_method_and_the_papers_names_occur():
     for number, rows in ROWS.items():
-        assert [r for r in rows if r] == list(paper("first").table(number).rows) and set(rows.values()) <= set(METHODS)
+        printed = list(paper("first").table(number).rows)
+        assert list(rows)[:len(printed)] == printed and set(rows.values()) <= set(METHODS) and all(METHODS[m].title == row for row, m in list(rows.items())[len(printed):])
     for name, printed in paper("first").methods.items(): assert METHODS[name].title == printed and ROWS[1][printed] == name
     assert METHODS["adversarial"].adversary == float(paper("first").setup["lambda"])
 
@@ -63,7 +64,7 @@ def test_zero_shot_multilingual_and_cross_lingual_are_one_run():
 def test_whatever_reads_unlabelled_text_reads_it_of_every_language():
     for scenario in SCENARIOS:
         read = {name: sees(name, scenario, NINE).unlabelled for name in SHARED}
-        assert {name for name, languages in read.items() if languages} == {"control", "adversarial", "multitask", "framework"}
+        assert {name for name, languages in read.items() if languages} == {"control", "adversarial", "multitask", "framework", "joint", "alternating"}
         assert all(languages in ((), tuple(NINE)) for languages in read.values())
 
 
@@ -82,7 +83,7 @@ def test_a_language_where_none_belongs_and_the_other_way_round(call, message):
 
 def test_the_matrix_says_dash_where_nothing_is_defined():
     rows = matrix(NINE)
-    assert len(rows) == len(METHODS) * len(SCENARIOS) * len(TIERS)
+    assert len(rows) == len({r["method"] for r in rows}) * len(SCENARIOS) * len(TIERS) and {"joint", "text"} == {r["method"] for r in matrix(NINE, ("joint", "text"))}
     seen = {(r["method"], r["scenario"], r["tier"]): r for r in rows}
     undefined = [k for k, r in seen.items() if "—" in r.values()]
     assert sorted(undefined) == [("monolingual", "zero", "low"), ("monolingual", "zero", "medium")]
@@ -165,3 +166,70 @@ def test_experiments_need_no_torch():
     import ast
     tree = ast.parse(open(experiments.__file__, encoding="utf-8").read())
     assert not {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)} & {"torch", "transformers"}
+
+
+# ---- translation, several tasks, other shares -------------------------------------------------------------------
+
+PAIRS = Setting((("en-fr", "high"), ("en-ar", "low")), task="mt", train_rows=30, test_rows=20, other_rows=25)
+JOINT = replace(SMALL, beside=(PAIRS,))
+
+
+def test_of_a_pair_both_languages_are_read_and_a_language_counts_as_its_best_pair_does():
+    seen = sees("framework", "low", dict(PAIRS.tiers))
+    assert seen.labelled == (("en-fr", 1.0), ("en-ar", 0.01)) and seen.tested == ("en-fr", "en-ar")
+    assert seen.auxiliary == (("en", 1.0), ("fr", 1.0), ("ar", 0.01)) and seen.unlabelled == ("en", "fr", "ar")
+    assert sees("multilingual", "zero", dict(PAIRS.tiers)).labelled == (("en-fr", 1.0),)
+
+
+def test_zero_shot_translation_reads_no_pair_of_the_target_and_its_variant_only_text():
+    plain, text = (sees(name, "low", dict(PAIRS.tiers)) for name in ("cross_lingual", "text"))
+    assert plain.labelled == text.labelled == (("en-fr", 1.0),) and plain.written == () and text.written == ("fr", "ar")
+    assert reads(text, "mt") == [("mt", "en-fr"), ("mono", "fr"), ("mono", "ar")] and reads(plain, "mt") == [("mt", "en-fr")]
+
+
+def test_one_model_for_all_tasks_reads_the_labels_of_each_and_every_other_row_once():
+    seen = Cell("joint", 0, JOINT).sees
+    assert seen.labelled == (("en", 1.0), ("sw", 0.01)) and dict(seen.others)["mt"].labelled == (("en-fr", 1.0), ("en-ar", 0.01))
+    assert seen.unlabelled == ("en", "sw", "fr", "ar") and dict(seen.auxiliary) == {"en": 1.0, "sw": 0.01, "fr": 1.0, "ar": 0.01}
+    assert reads(seen, "ner")[:4] == [("ner", "en"), ("ner", "sw"), ("mt", "en-fr"), ("mt", "en-ar")]
+    assert measured_on(seen, JOINT) == [("ner", "en", None), ("ner", "sw", None), ("mt", "en-fr", None), ("mt", "en-ar", None)]
+    assert Cell("alternating", 0, JOINT).sees == replace(seen, update="alternating")
+    assert Cell("framework", 0, JOINT).sees == Cell("framework", 0, SMALL).sees        # only methods for several tasks look beside
+    with pytest.raises(DataError, match="joint learns several tasks"): _ = Cell("joint", 0, SMALL).sees
+
+
+def test_a_share_stands_in_for_the_low_tiers_alone():
+    for share in (0.05, 1.0):
+        seen = Cell("multilingual", 0, replace(SMALL, share=share)).sees
+        assert seen.labelled == (("en", 1.0), ("sw", share))
+    with pytest.raises(DataError, match="not a share"): Corpora(SMALL).labelled("sw", 1.5, 0)
+
+
+def test_nothing_that_is_tested_in_any_task_is_trained_on_in_another():
+    corpora = Corpora(JOINT)
+    pair, name = corpora.rows("mt", "en-fr", "test")[0], corpora.rows("ner", "en", "test")[0]
+    mono = corpora.rows("mono", "en", "train").select(range(2))
+    leaks = [mono[0] | {"text": pair["source"].upper()}, mono[0] | {"text": " ".join(name["tokens"])}]
+    corpora._read["mono", "en", "train"] = mono.from_list([*mono, *leaks], features=mono.features)
+    assert corpora.kept("mono", "en")[1] == 2
+    french = corpora.rows("mono", "fr", "train").select(range(2))
+    corpora._read["mono", "fr", "train"] = french.from_list([*french, french[0] | {"text": pair["target"]}], features=french.features)
+    assert corpora.kept("mono", "fr")[1] == 1
+
+
+def test_a_pair_is_left_out_for_either_of_its_sides():
+    corpora = Corpora(PAIRS)
+    rows, test = corpora.rows("mt", "en-fr", "train").select(range(3)), corpora.rows("mt", "en-fr", "test")[0]
+    leaks = [rows[0] | {"source": test["source"]}, rows[1] | {"target": test["target"]}]
+    corpora._read["mt", "en-fr", "train"] = rows.from_list([*rows, *leaks], features=rows.features)
+    assert corpora.kept("mt", "en-fr")[1] == 2
+
+
+@needs_real
+def test_another_data_set_is_tested_too_and_kept_out_of_training():
+    setting = Setting((("en-sw", "high"),), task="mt", source=str(REAL), datasets=(("mt", "mafand"),), also_tested=("ntrex128",), test_rows=50)
+    corpora = Corpora(setting)
+    assert [t[2] for t in measured_on(Cell("monolingual", 0, setting, "en-sw").sees, setting)] == [None, "ntrex128"]
+    assert len(corpora.test("en-sw", dataset="ntrex128")) == 50 and corpora.test("en-sw", dataset="ntrex128") != corpora.test("en-sw")
+    news = {key(r["source"]) for r in corpora.rows("mt", "en-sw", "test", "ntrex128")}
+    assert not news & {key(r["source"]) for r in corpora.kept("mt", "en-sw")[0]}

@@ -1,10 +1,12 @@
 """Many cells in worker processes, whatever happens to them."""
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder
+from xlt_lib.encoders.workers import ENVIRONMENT
 from xlt_lib.reproduction import grid
 from xlt_lib.reproduction.experiments import Cell, Setting
-from xlt_lib.reproduction.grid import cells_of, run_cells, tiers_of
+from xlt_lib.reproduction.grid import cells_of, look_ahead, run_cells, stale, tiers_of
 from xlt_lib.reproduction.papers import paper
+from xlt_lib.reproduction.runs import Result, read_result
 
 FIRST = paper("first")
 WORLD = Setting(tuple(NINE.items()))
@@ -61,7 +65,13 @@ from xlt_lib.reproduction.experiments import Cell, Setting
 from xlt_lib.reproduction.grid import run_cells
 results, steps, kill = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "kill"
 runs.LEAST = runs.MOST = steps
-setting = SETTING
+setting, train = SETTING, runs.train_cell
+
+def counted(cell, *rest):
+    with open(results + ".log", "a") as log: print(cell, file=log)
+    return train(cell, *rest)
+
+runs.train_cell = counted
 
 def killer():
     while not multiprocessing.active_children(): time.sleep(0.01)
@@ -71,7 +81,7 @@ if __name__ == "__main__":
     cells = [Cell(m, s, setting, l) for s in range(2) for m, l in (("multilingual", None), ("monolingual", "sw"))]
     if kill: threading.Thread(target=killer, daemon=True).start()
     print("go", flush=True)
-    try: print(len({r.key for r in run_cells(cells, results, workers=2)}), "keys", flush=True)
+    try: print(len({r.key for r in run_cells(cells, results, workers=2, bar=sys.argv[3] == "bar")}), "keys", flush=True)
     except KeyboardInterrupt as e: sys.exit(f"interrupted: {e}")
     except DataError as e: sys.exit(f"error: {e}")
 """
@@ -116,7 +126,7 @@ def test_ctrl_c_while_the_workers_are_starting(script, tmp_path):
     time.sleep(0.5)         # they are importing
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and err.startswith("interrupted: 0 of 4 cells") and "Traceback" not in err, err
+    assert process.returncode == 1 and err.startswith("interrupted: no cell had begun") and "Traceback" not in err, err
     assert not parts(tmp_path / "results")
 
 
@@ -141,7 +151,7 @@ def test_workers_end_with_their_parent(script, tmp_path):
     assert not family()
 
 
-def test_two_names_for_one_run_run_once_and_errors_do_not_stop_the_others(setting, tmp_path):
+def test_two_names_for_one_run_run_once(setting, tmp_path):
     zero, said = replace(setting, scenario="zero"), []
     cells = [Cell(m, 0, zero) for m in ("multilingual", "cross_lingual", "multilingual")]
     found = run_cells(cells, tmp_path, workers=1)
@@ -149,11 +159,148 @@ def test_two_names_for_one_run_run_once_and_errors_do_not_stop_the_others(settin
     lost = Cell("monolingual", 0, replace(setting, source=str(tmp_path / "empty")), "sw")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="monolingual needs ner in sw"): run_cells([lost, *cells], tmp_path, workers=1, say=said.append)
-    assert len(said) == 1 and said[0].startswith("monolingual sw seed 0: ")
-    assert not {k for k in grid.ENVIRONMENT if os.environ.get(k) != BEFORE[k]}      # the caller's environment is as it was
+    assert not said and {k: os.environ.get(k) for k in ENVIRONMENT} == BEFORE      # the caller's environment is as it was
 
 
-BEFORE = {k: os.environ.get(k) for k in grid.ENVIRONMENT}
+BEFORE = {k: os.environ.get(k) for k in ENVIRONMENT}
 
 
 def test_the_lessons_do_not_leave_results_behind(): assert "results/" in Path(__file__).parents[1].joinpath(".gitignore").read_text("utf-8")
+
+
+def test_an_error_in_one_cell_does_not_stop_the_others(setting, tmp_path):
+    cells = [Cell("monolingual", seed, setting, "sw") for seed in (0, 1)]
+    first, *_ = known = look_ahead(cells).values()
+    (tmp_path / first.key).mkdir()
+    (tmp_path / first.key / "predictions.json").write_text("{}")        # in the way, and no result
+    said = []
+    with pytest.raises(DataError, match="could not be written"): run_cells(cells, tmp_path, workers=1, say=said.append)
+    assert len(said) == 1 and said[0].startswith("monolingual sw seed 0: ") and read_result(tmp_path / list(known)[1].key).cell["seed"] == 1
+
+
+# ---- before the first cell --------------------------------------------------------------------------------------
+
+def test_what_is_known_before_is_what_the_results_say(setting, tmp_path):
+    cells = [Cell("framework", 0, setting), Cell("monolingual", 1, setting, "sw"), Cell("multilingual", 0, replace(setting, scenario="zero", test_rows=5))]
+    known = look_ahead(cells)
+    for cell, result in zip(cells, run_cells(cells, tmp_path, workers=1, bar=False)):
+        assert (known[cell].key, known[cell].encoder, known[cell].data) == (result.key, result.encoder, result.data)
+        tested = sum(s["sentences"] for s in result.scores.values())
+        batch = result.recipe["tokens"] / (result.tokens / result.steps)        # about 1: sizes are counted in sentences, steps in subwords
+        assert known[cell].sentences == pytest.approx(result.steps * 32 * sum(result.rows.values()) / result.rows["ner"] * 1.05 + tested / 3, rel=0.1), batch
+
+
+def test_settings_share_what_was_read(setting):
+    few = replace(setting, train_rows=5, share=0.5, scenario="full", encoder="another")
+    one, two = grid._corpora(setting), grid._corpora(few)
+    assert one.kept("ner", "sw")[0] is two.kept("ner", "sw")[0] and one.setting is setting and two.setting is few
+    assert len(two.labelled("sw", 1.0, 0)) == 5 and len(one.labelled("sw", 1.0, 0)) == 40
+    other = grid._corpora(replace(setting, source="elsewhere"))
+    assert not other._read and grid._corpora(setting).setting is setting
+
+
+def test_all_that_is_missing_is_told_before_anything_runs(setting, tmp_path):
+    (tmp_path / "empty").mkdir()
+    lost, said = replace(setting, source=str(tmp_path / "empty")), []
+    cells = [Cell("monolingual", 0, setting, "sw"), Cell("monolingual", 0, lost, "sw"), Cell("multitask", 0, lost)]
+    with pytest.raises(DataError) as e: run_cells(cells, tmp_path / "results", workers=2, say=said.append)
+    message = str(e.value)
+    assert message.startswith("6 corpora cannot be opened, so nothing was run: ") and "\n" not in message and "--datasets" in message
+    for part in ("ner in sw (for monolingual, multitask)", "ner in en (for multitask)", "pos in sw (", "pos in en (", "mono in en (", "mono in sw ("): assert part in message
+    assert not said and not (tmp_path / "results").exists()
+    with pytest.raises(DataError, match="^no encoder|not an encoder|encoder"): run_cells([Cell("monolingual", 0, replace(setting, encoder=str(tmp_path / "empty")), "sw")], tmp_path / "results")
+
+
+def test_a_result_that_is_broken_is_told_before_anything_runs(setting, tmp_path):
+    cell, other = Cell("monolingual", 0, setting, "sw"), Cell("monolingual", 1, setting, "sw")
+    key = look_ahead([cell])[cell].key
+    (tmp_path / key).mkdir()
+    (tmp_path / key / "result.json").write_text('{"schema": 1, "half')
+    with pytest.raises(DataError, match="not a result of this version") as e: run_cells([cell, other], tmp_path, workers=1)
+    assert key in str(e.value.file) and [p.name for p in tmp_path.iterdir()] == [key]
+
+
+# ---- stale results ----------------------------------------------------------------------------------------------
+
+def test_stale_cells_are_told_with_the_reason_and_never_mixed_in(setting, tmp_path):
+    folder = tmp_path / "place" / "enc"
+    new_encoder("xlm-roberta", tokenizer(), layers=1, width=16).save(folder)
+    mine, results, said = replace(setting, encoder=str(folder)), tmp_path / "results", []
+    cells = [Cell("monolingual", seed, mine, "sw") for seed in range(5)]
+    before = run_cells(cells, results, workers=1, say=said.append)
+    assert not said and run_cells(cells, results, workers=1, say=said.append) == before and not said
+    shutil.rmtree(folder)
+    new_encoder("xlm-roberta", tokenizer(), layers=1, width=16, seed=1).save(folder)
+    after = run_cells(cells, results, workers=1, say=said.append)
+    assert said[0] == f"5 cells in {results} are stale and are run again: 5 with another encoder" and said[-1] == "  and 2 more" and len(said) == 5
+    assert said[1] == f"  monolingual sw seed 0: another encoder ({before[0].encoder[:8]}, now {after[0].encoder[:8]})"
+    assert not {r.key for r in before} & {r.key for r in after} and len(list(results.iterdir())) == 10
+    said.clear()
+    assert run_cells(cells, results, workers=1, say=said.append) == after and not said      # nothing has to be run again
+
+
+@pytest.mark.parametrize("change, reason", [
+    (dict(encoder="0" * 64), "another encoder (00000000, now "), (dict(data="0" * 16), "other data (00000000, now "), (dict(schema=0), "another schema (0, now 1)"), ({}, "another rule of training"),
+    (dict(data="0" * 16, schema=None), "other data (00000000, now ")])
+def test_each_reason(setting, tmp_path, change, reason):
+    cell = Cell("monolingual", 0, setting, "sw")
+    known = look_ahead([cell])
+    told = dict(cell=asdict(cell), encoder=known[cell].encoder, data=known[cell].data, schema=1) | change
+    told["cell"]["setting"] |= dict(encoder="/another/machine/" + Path(setting.encoder).name)     # a folder that was moved is the same encoder
+    for later in ("share", "also_tested", "beside"): del told["cell"]["setting"][later]            # fields that an older version did not know
+    (tmp_path / "0123456789abcdef").mkdir()
+    (tmp_path / "0123456789abcdef" / "result.json").write_text(json.dumps(told))
+    for name, text in (("other", "[]"), ("half", "{"), ("bytes", "\x00")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(text)
+    changes = stale(known, tmp_path)[cell]
+    assert changes[0].startswith(reason) and len(changes) == max(1, len(change))
+    others = {replace(cell, seed=1): known[cell], replace(cell, setting=replace(setting, test_rows=9)): known[cell], Cell("multilingual", 0, setting): known[cell]}
+    assert not stale(others, tmp_path)
+
+
+# ---- two calls at once ------------------------------------------------------------------------------------------
+
+def trained(results): return Path(f"{results}.log").read_text().splitlines()
+
+
+def test_two_calls_share_the_cells(script, tmp_path):
+    results = tmp_path / "results"
+    both = [start(script, results, 60) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, out) == (0, "go\n4 keys\n"), err
+    assert sorted(trained(results)) == sorted(set(trained(results))) and len(trained(results)) == 4      # nothing was done twice
+    assert len(list(results.iterdir())) == 4 and not parts(results)         # no half result, no lock
+    assert {read_result(p).key for p in results.iterdir()} == {p.name for p in results.iterdir()}
+
+
+def test_a_killed_call_leaves_its_cells_to_the_other(script, tmp_path):
+    results = tmp_path / "results"
+    one, two = start(script, results, 400), start(script, results, 400)
+    while not Path(f"{results}.log").exists() or len(trained(results)) < 2: time.sleep(0.05)
+    os.killpg(one.pid, signal.SIGKILL)
+    one.communicate()
+    out, err = two.communicate(timeout=300)
+    assert (two.returncode, out) == (0, "go\n4 keys\n"), err
+    assert len({read_result(p).key for p in results.iterdir()}) == 4 and set(trained(results)) == {f"{m} seed {s}" for m in ("multilingual", "monolingual sw") for s in (0, 1)}
+
+
+# ---- how long ---------------------------------------------------------------------------------------------------
+
+def test_the_bar_says_how_many_are_left_and_how_long(script, tmp_path):
+    process = start(script, tmp_path / "results", 40, "bar")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out) == (0, "go\n4 keys\n"), err
+    assert "4 left, how long is not known yet" in err and "1 left, about " in err and "cells 4/4" in err
+
+
+def test_the_outlook_goes_by_size_and_task(setting):
+    mt = replace(setting, task="mt", tiers=(("en-sw", "high"),))
+    a, b, c, d = cells = [Cell("multilingual", 0, setting), Cell("multilingual", 1, setting), Cell("multilingual", 0, mt), Cell("multilingual", 1, mt)]
+    known = {cell: grid.Known("", "", "", 100.0) for cell in cells}
+    result = lambda seconds: Result({}, "", {}, {}, {}, 1, 1, {}, "", "", {}, seconds, 1, None, {})
+    assert grid._outlook([b, c, d], [], {}, known, 1) == "3 left, how long is not known yet"
+    assert grid._outlook([b], [], {a: result(60.0), c: result(600.0)}, known, 1) == "1 left, about 60 s"
+    assert grid._outlook([b, d], [], {a: result(60.0), c: result(600.0)}, known, 1) == "2 left, about 11 min"
+    assert grid._outlook([b], [], {a: DataError("broken")}, known, 2) == "1 left, how long is not known yet"

@@ -86,6 +86,49 @@ def multitask_pool(model, b):
     return mean_pool(model.states(b), b["attention_mask"])
 
 
+def test_in_turns_the_discriminator_moves_alone_and_then_stands_still(tokenizer):
+    model, b = make(tokenizer, names=("ner", "language")).eval(), batch(tokenizer, (0, 4))
+    model.update = "alternating"
+    grads = {}
+    for step in (0, 1):
+        model.zero_grad()
+        losses = model(b | {"step": step, "progress": 1.0})["losses"]
+        sum(losses.values()).backward()
+        grads[step] = {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+        assert set(losses) == ({"language"} if step == 0 else {"ner", "language"})
+    moves = lambda step, part: any(g is not None and g.any() for n, g in grads[step].items() if n.startswith(part))
+    assert [moves(s, part) for s in (0, 1) for part in ("encoder", "heads.ner", "heads.language")] == [False, False, True, True, True, False]
+    model.update = "reversal"; model.zero_grad()
+    sum(model(b | {"step": 1, "progress": 1.0})["losses"].values()).backward()
+    for n, p in model.named_parameters():
+        if grads[1][n] is not None: assert torch.equal(p.grad, grads[1][n]), n
+        elif grads[0][n] is not None: assert torch.allclose(p.grad, grads[0][n]), n
+
+
+def test_the_loop_tells_a_model_whose_turn_it_is(tokenizer):
+    model = make(tokenizer, names=("ner", "language"))
+    model.update = "alternating"
+    rows = [e | {"labels": {k: v for k, v in e["labels"].items() if k in ("ner", "language")}} for e in examples(tokenizer)]
+    done = train(model, rows, Recipe(learning_rate=1e-3, steps=4, threads=1, precision="fp32"), collate=Collator(tokenizer.pad_token_id), say=lambda line: None)
+    assert [sorted(r["losses"]) for r in done.log if "losses" in r] == [["language"], ["language", "ner"]] * 2
+
+
+def test_in_its_turn_a_discriminator_reads_no_row_but_its_own(tokenizer):
+    model, seen = make(tokenizer, names=("ner", "language")).eval(), []
+    model.update = "alternating"
+    b = batch(tokenizer, (0, 2, 4))
+    b["labels"]["language"][1] = IGNORE
+    model.encoder.register_forward_hook(lambda module, args, kwargs, out: seen.append(len(kwargs["input_ids"])), with_kwargs=True)
+    loss = model(b | {"step": 0})["losses"]["language"]
+    assert seen == [2] and model({**b, "labels": {"ner": b["labels"]["ner"]}, "step": 0})["losses"] == {} and seen == [2]
+    model.update = "reversal"
+    assert torch.allclose(model(b)["losses"]["language"], loss, atol=1e-6)
+
+
+def test_an_unknown_way_to_update_is_refused(tokenizer):
+    with pytest.raises(DataError, match="unknown way to update.*alternating"): MultiTaskModel(new_encoder("xlm-roberta", tokenizer, layers=1, width=16), {}, "alternate")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loop_freezes_the_lower_layers_of_every_kind_of_encoder(tokenizer, kind):
     model = make(tokenizer, kind, layers=3)

@@ -61,7 +61,7 @@ def test_rows_for_other_losses_make_batches_larger_not_more_numerous(setting, co
     of = {}
     for name in ("multilingual", "framework"):
         _, examples, counts = ingredients(Cell(name, 0, setting), corpora, network)
-        of[name] = recipe_for(Cell(name, 0, setting), examples, counts["ner"], 1000)
+        of[name] = recipe_for(Cell(name, 0, setting), examples, {"ner": counts["ner"]}, 1000)
         subwords = sum(len(e["input_ids"]) for e in examples)
         assert of[name].tokens / subwords == pytest.approx(runs.SENTENCES * 1.05 / counts["ner"], abs=0.01)   # the same share of the rows a step
     assert of["framework"].steps == of["multilingual"].steps and of["framework"].tokens > of["multilingual"].tokens
@@ -186,3 +186,61 @@ def test_auxiliary_losses_weigh_alpha_and_that_is_part_of_the_key(setting, monke
 
 def test_the_record_says_the_weights(setting, tmp_path):
     assert run_cell(Cell("framework", 0, setting), Corpora(setting), tmp_path).recipe["weights"] == {"pos": 0.1, "mlm": 0.1}
+
+
+# ---- translation, and one model for several tasks ---------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def pairs(setting): return replace(setting, tiers=(("en-fr", "high"), ("en-sw", "low")), task="mt", test_rows=8)
+
+
+@pytest.fixture(scope="module")
+def joint(setting, pairs):
+    sentiment = replace(setting, task="sentiment", labels=("negative", "positive"))
+    return replace(setting, test_rows=8, beside=(replace(sentiment, test_rows=8), pairs))
+
+
+def test_a_translation_is_scored_with_its_signatures_and_kept(pairs, tmp_path):
+    result = run_cell(Cell("text", 0, pairs), Corpora(pairs), tmp_path)
+    assert result.rows == {"mt": 40, "pos": 0, "unlabelled": 0, "written": 40} and result.steps == 4 * runs.TRANSLATING
+    for code in ("en-fr", "en-sw"):
+        told = result.of("mt")[code]
+        assert 0 <= told["bleu"] <= 1 and 0 <= told["chrf"] <= 1 and "tok:13a" in told["signatures"][0] and told["sentences"] == 8
+    said = json.loads((tmp_path / result.key / "predictions.json").read_text("utf-8"))
+    assert {code: len(lines) for code, lines in said.items()} == {"en-fr": 8, "en-sw": 8} and read_result(tmp_path / result.key) == result
+
+
+def test_what_is_to_be_mended_is_spoilt_by_the_seed_alone(pairs):
+    network, told = open_encoder(pairs.encoder), Corpora(pairs)
+    rows = {seed: [runs._to_write("sw", Cell("text", seed, pairs), told) for _ in range(2)] for seed in (0, 1)}
+    assert rows[0][0] == rows[0][1] != rows[1][0] and all(r["source"].split() != r["target"].split() or len(r["target"].split()) < 6 for r in rows[0][0][:5])
+    heads, _, counts = ingredients(Cell("cross_lingual", 0, pairs), told, network)
+    assert "written" not in counts and heads["mt"].languages == ("fr", "sw")
+
+
+def test_one_model_learns_three_tasks_and_is_measured_on_all(joint, tmp_path):
+    corpora = Corpora(joint)
+    result = run_cell(Cell("joint", 0, joint), corpora, tmp_path)
+    assert set(result.losses) == {"ner", "sentiment", "mt", "pos", "mlm", "language"} and result.steps == 4 * runs.TRANSLATING
+    assert set(result.of("ner")) == {"en", "de", "sw"} == set(result.of("sentiment")) and set(result.of("mt")) == {"en-fr", "en-sw"}
+    assert not result.of("topic") and result.scores == result.of("ner")
+    turns = run_cell(Cell("alternating", 0, joint), corpora, tmp_path)
+    assert turns.steps == 2 * result.steps and turns.key != result.key and turns.rows == result.rows
+    said = json.loads((tmp_path / turns.key / "predictions.json").read_text("utf-8"))
+    assert {"en", "sentiment en", "mt en-sw"} <= set(said)
+
+
+def test_a_task_is_read_in_company_as_it_is_alone(joint, pairs):
+    network = open_encoder(joint.encoder)
+    together = ingredients(Cell("joint", 0, joint), Corpora(joint), network)[1]
+    alone = ingredients(Cell("framework", 0, pairs), Corpora(pairs), network)[1]
+    mine = lambda examples: [e for e in examples if "mt" in e.get("labels", {})]
+    assert mine(together) == mine(alone) and len(mine(alone)) == 40 + 24      # 1 % of 2,400
+
+
+def test_older_results_keep_their_names(setting):
+    "What came later and is not made use of does not change a key: results on disk and in tables stay valid."
+    cell = Cell("framework", 3, setting)
+    told = {k: v for k, v in asdict(cell.sees).items() if k not in ("written", "update", "others")}
+    assert runs._without_defaults(cell.sees) == told
+    assert key_of(cell, "f00d", "cafe") == key_of(replace(cell, setting=replace(setting, beside=(setting,))), "f00d", "cafe")

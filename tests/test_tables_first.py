@@ -11,7 +11,7 @@ from xlt_lib.reproduction.experiments import ROWS, Setting, method
 from xlt_lib.reproduction.grid import cells_of, tiers_of
 from xlt_lib.reproduction.papers import paper
 from xlt_lib.reproduction.runs import SCHEMA, Result
-from xlt_lib.reproduction.tables import caption, draw_table, gain, save_table, scores_by_row, table_rows
+from xlt_lib.reproduction.tables import beside_rows, caption, draw_table, gain, save_table, scores_by_row, table_rows
 
 FIRST = paper("first")
 WORLD = Setting(tuple(NINE.items()))
@@ -20,9 +20,9 @@ WORLD = Setting(tuple(NINE.items()))
 def result(cell, scores):
     "A record as a run would leave it, with the scores that a test needs."
     told = {c: dict(f1=f, precision=f, recall=f, sentences=10) for c, f in scores.items()}
-    setting = dict(tiers=[list(t) for t in cell.setting.tiers], scenario=cell.setting.scenario, source=cell.setting.source, encoder=cell.setting.encoder)
+    setting = dict(tiers=[list(t) for t in cell.setting.tiers], scenario=cell.setting.scenario, source=cell.setting.source, encoder=cell.setting.encoder, task=cell.setting.task)
     return Result(dict(method=cell.method, seed=cell.seed, language=cell.language, setting=setting), f"{hash(cell) % 2**64:016x}", told, {}, {}, 100, 1, {},
-                  "e", "d", {}, 1.0, 100, None, {}, SCHEMA)
+                  "e", "d", {}, 1.0, 100, None, {}, schema=SCHEMA)
 
 
 def measured(number, f1, seeds=2, setting=WORLD):
@@ -137,3 +137,39 @@ def test_a_study_of_other_languages_has_a_file_of_its_own(tmp_path):
     mine = replace(SENTIMENT, tiers=(("en", "high"), ("yo", "low")))
     assert {f.name for f in save_table(2, FIRST, mine, judged(mine, 1), 1, tmp_path)} == {f"table2_low_world_en_yo_tiny.{e}" for e in ("md", "csv", "jsonl", "png")}
 
+
+
+# ---- Table 3, and a model for several tasks ---------------------------------------------------------------------
+
+FOUR = tiers_of(FIRST, "mt")
+PAIRS = Setting(tuple(FOUR.items()), task="mt")
+
+
+def translated(setting=PAIRS, seeds=2):
+    "Table 3's cells with made-up scores."
+    codes = lambda c: dict((("mt", c.sees), *c.sees.others))["mt"].tested
+    told = lambda c: {x: dict(bleu=made_up(c, x) / 10, chrf=0.4, in_language=0.5, copies=0.0, signatures=["tok:13a", "chrF2++"], sentences=10) for x in codes(c)}
+    return [(c, replace(result(c, {}), scores=told(c) if c.setting.task == "mt" else {"en": dict(f1=0.9, precision=1, recall=1)},
+                        others={} if c.setting.task == "mt" else {"mt": told(c)})) for c in cells_of(3, FIRST, setting, seeds)]
+
+
+def test_table_three_says_bleu_and_what_stands_beside_it(tmp_path):
+    rows = table_rows(3, FIRST, translated(seeds=1), FOUR)
+    assert [r["method"] for r in rows] == [*FIRST.table(3).rows, method("control").title, method("text").title]
+    assert rows[0]["en-he"] == "24.9 | 5.0" and rows[-1]["en-fr"] == "— | 6.0" and rows[5]["gain on en-ar en-he"].endswith("| +20.0 %")
+    beside = beside_rows(translated(seeds=1), "mt")
+    assert beside[0]["en-fr"] == "40.0 / 50 %" and len(beside) == 8
+    files = save_table(3, FIRST, PAIRS, translated(), 2, tmp_path)
+    text = next(f for f in files if f.suffix == ".md").read_text("utf-8")
+    assert "tok:13a" in text and "chrF++ / share of output in the target language" in text
+
+
+def test_a_model_for_all_tasks_stands_in_every_table_with_the_scores_of_its_task():
+    ner, sentiment = replace(WORLD, beside=(replace(SENTIMENT), PAIRS)), replace(SENTIMENT, beside=(WORLD, PAIRS))
+    mine = [cells_of(n, FIRST, s, 1) for n, s in ((1, ner), (2, sentiment), (3, replace(PAIRS, beside=(SENTIMENT, WORLD))))]
+    joint = [[c for c in cells if c.method == "joint"] for cells in mine]
+    assert joint[0] == joint[1] == joint[2] and len(joint[0]) == 1 and joint[0][0].setting.task == "ner"     # one run for three tables
+    assert all(not c.setting.beside for cells in mine for c in cells if method(c.method).tasks == "one")
+    rows = table_rows(3, FIRST, translated(replace(PAIRS, beside=(SENTIMENT, WORLD)), 1), FOUR)
+    assert next(r for r in rows if r["method"] == method("joint").title)["en-fr"] == "— | 6.0"
+    assert not any(r["method"] == method("joint").title for r in table_rows(1, FIRST, measured(1, made_up), NINE))     # nobody measured it

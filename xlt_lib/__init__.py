@@ -9,7 +9,7 @@ _HOME = {
     "Language": "data.languages", "language": "data.languages", "languages": "data.languages", "distance": "data.distances",
     "World": "data.world", "Change": "data.laboratory",
     "load": "data.corpora", "describe": "data.corpora", "registry": "data.registry", "catalogue": "data.registry",
-    "Cleaning": "data.cleaning", "clean": "data.cleaning", "emotion_to_sentiment": "data.cleaning",
+    "Cleaning": "data.cleaning", "clean": "data.cleaning", "emotion_to_sentiment": "data.labels",
     "sample": "data.sampling", "sample_corpora": "data.sampling", "stratified_split": "data.sampling",
     "Scenario": "data.sampling", "SCENARIOS": "data.sampling",
     "check": "data.checks",

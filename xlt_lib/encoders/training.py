@@ -138,7 +138,7 @@ def train(
                 while at.batch < len(plan) and at.step < total:
                     start, places = time.perf_counter(), range(len(plan))[at.batch:at.batch + recipe.accumulate]
                     group = [batches.batch(plan[i], at.epoch, i, *share) for i in places]
-                    group = [batch and batch | {"progress": at.step / total} for batch in group]   # for schedules of λ
+                    group = [batch and batch | {"progress": at.step / total, "step": at.step} for batch in group]   # for schedules and turns
                     learning_rate = recipe.learning_rate * rate(at.step, total, recipe.warmup)
                     for g in optimizer.param_groups: g["lr"] = learning_rate
                     losses, tokens = take_step(model, optimizer, group, recipe, weights, machine)

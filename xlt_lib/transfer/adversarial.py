@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from ..data.errors import DataError, suggest
 from .heads import cross_entropy, mean_pool
@@ -62,7 +63,7 @@ class Discriminator(nn.Module):
         if len(set(classes)) < 2: raise DataError("a discriminator between fewer than two classes", found=list(classes))
         if schedule not in SCHEDULES: raise DataError("unknown schedule", found=schedule, remedy=suggest(schedule, SCHEDULES))
         self.labels, self.scale, self.schedule = tuple(classes), scale, schedule
-        self.layers, self.progress = _two_hidden_layers(size, hidden, len(self.labels)), 1.0
+        self.layers, self.progress, self.frozen = _two_hidden_layers(size, hidden, len(self.labels)), 1.0, False
 
     @property
     def config(self) -> dict:
@@ -76,7 +77,9 @@ class Discriminator(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         "States (rows, length, size) and mask (rows, length) → logits (rows, classes)."
-        return self.layers(reverse_gradient(mean_pool(states, mask), self.strength))
+        vectors = reverse_gradient(mean_pool(states, mask), self.strength)
+        if not self.frozen: return self.layers(vectors)
+        return functional_call(self.layers, {name: p.detach() for name, p in self.layers.named_parameters()}, vectors)
 
     def loss(self, states: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         "The discriminator's own cross-entropy, unweighted; `labels` is (rows,), `IGNORE` where a row is not its business."
