@@ -206,6 +206,18 @@ def test_committed_tables_are_those_that_the_command_makes(once):
         assert committed.read_text("utf-8") == (once / committed.name).read_text("utf-8"), "run make reproduce, look at what changed"
 
 
+def test_the_papers_size_is_said_first_and_a_script_must_agree(tmp_path):
+    "A folder of corpora, so only the encoder would be fetched; nobody is at the terminal, so nothing is, and nothing is written."
+    env = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    (tmp_path / "corpora").mkdir()
+    code, out, err = xlt("reproduce", "--size", "paper", "--table", "1", "--source", tmp_path / "corpora", "--out", tmp_path / "made", "--results", tmp_path / "results", env=env, input="y\n")
+    assert code == 2 and "1.11 GB" in out and "Add --yes" in err and not (tmp_path / "made").exists() and not (tmp_path / "results").exists()
+    code, out, err = xlt("reproduce", "--size", "paper", "--out", tmp_path / "made", env=env)
+    assert code == 2 and not out and "withdrawn" in err and "mono" in err and not (tmp_path / "made").exists()
+    code, out, err = xlt("reproduce", "--all", "--table", "1", "--out", tmp_path / "made", env=env)
+    assert code == 2 and "--all together with a choice" in err and not (tmp_path / "made").exists()
+
+
 def test_errors_survive_the_way_between_processes():
     import pickle
     e = DataError("a token without a tag", file="a.conll", line=3, found="x", expected="a tag", remedy="Add one")

@@ -233,3 +233,8 @@ def test_another_data_set_is_tested_too_and_kept_out_of_training():
     assert len(corpora.test("en-sw", dataset="ntrex128")) == 50 and corpora.test("en-sw", dataset="ntrex128") != corpora.test("en-sw")
     news = {key(r["source"]) for r in corpora.rows("mt", "en-sw", "test", "ntrex128")}
     assert not news & {key(r["source"]) for r in corpora.kept("mt", "en-sw")[0]}
+
+
+def test_nothing_to_train_on_is_told(tmp_path):
+    for split, said in (("train", ["wọ́n wá !"]), ("test", ["Wọ́n wá"])): write(tmp_path, "ner", "masakhaner2", "yo", split, said)
+    with pytest.raises(DataError, match="no row to train on: found '1 rows .* 1 of them tested on"): Corpora(Setting((("yo", "high"),), source=str(tmp_path))).kept("ner", "yo")

@@ -42,7 +42,14 @@ def test_cells_of_a_table():
     assert one[0].method == "framework" and sizes[-1] == 1
 
 
-@pytest.mark.parametrize("number, seeds, message", [(5, 1, "no such table.*1, 2, 4"), (1, 0, "no seeds")])
+def test_a_model_for_several_tasks_is_one_run_of_all_tables():
+    mt = Setting((("en-sw", "low"),), task="mt")
+    both = [cells_of(1, FIRST, replace(WORLD, beside=(mt,))), cells_of(3, FIRST, replace(mt, beside=(WORLD,)))]
+    joint = [{c for c in cells if c.method == "joint"} for cells in both]
+    assert joint[0] == joint[1] and len(joint[0]) == 1 and not {c for c in cells_of(1, FIRST, WORLD) if c.method == "joint"}
+
+
+@pytest.mark.parametrize("number, seeds, message", [(5, 1, "no such table.*1, 2, 3, 4"), (1, 0, "no seeds")])
 def test_tables_and_seeds_that_are_none(number, seeds, message):
     with pytest.raises(DataError, match=message): cells_of(number, FIRST, WORLD, seeds)
 

@@ -21,7 +21,8 @@ from xlt_lib.data.errors import DataError
 from xlt_lib.data.world import World
 from xlt_lib.encoders import pretraining
 from xlt_lib.encoders.batches import IGNORE
-from xlt_lib.encoders.pretraining import MaskedLM, MaskingCollator, Size, encoder, masked_examples, pretrain, saved_head, smoothed
+from xlt_lib.encoders.masking import MaskedLM, MaskingCollator, masked_examples, smoothed
+from xlt_lib.encoders.pretraining import Size, encoder, pretrain, saved_head
 from xlt_lib.encoders.recipe import Recipe
 from xlt_lib.encoders.text import Text, world_text
 from xlt_lib.encoders.training import train

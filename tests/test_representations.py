@@ -11,8 +11,8 @@ from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder
-from xlt_lib.evaluation.representations import (
-    MARKERS, centred, cka, draw_projection, language_means, language_probe, mean_distances, project, retrieval, sentence_vectors)
+from xlt_lib.evaluation.projections import MARKERS, draw_projection, project
+from xlt_lib.evaluation.representations import centred, cka, language_means, language_probe, mean_distances, retrieval, sentence_vectors
 from xlt_lib.transfer import adversarial
 
 matplotlib.use("agg")

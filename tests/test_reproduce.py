@@ -7,7 +7,8 @@ from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder
-from xlt_lib.reproduction.reproduce import named_datasets, named_tiers, reproduce_tables
+from xlt_lib.reproduction import everything
+from xlt_lib.reproduction.reproduce import named_datasets, named_tiers, reproduce_tables, settings_for
 
 
 def test_data_sets_by_task():
@@ -59,6 +60,51 @@ def test_a_table_of_sentiment_in_two_languages_and_three_labels(tmp_path):
         assert len(records) == 2 + 6 and {tuple(r["cell"]["setting"]["labels"]) for r in records} == {tuple(labels)}
         assert all(set(s) == {"accuracy", "macro_f1", "sentences"} and s["sentences"] == 20 for r in records for s in r["scores"].values())
     assert len(list((tmp_path / "results").iterdir())) == 16       # other labels are other runs
+
+
+def test_commands_name_every_table_and_figure_and_each_figure_can_be_made():
+    from inspect import signature
+
+    from xlt_lib.app import commands
+    from xlt_lib.reproduction.experiments import ROWS
+    assert {int(n) for n in commands.TABLES if n != "world"} == set(ROWS) and {int(n) for n in commands.FIGURES} == set(everything.FIGURES)
+    for n in everything.FIGURES: assert {"encoder_name", "out", "say"} <= set(signature(everything.figure(n)).parameters)
+    with pytest.raises(DataError, match="no such figure"): everything.figure(9)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    "What `reproduce` does, in order, with nothing really done."
+    told = []
+    def maker(n):
+        def make(encoder_name, train_rows=None, seeds=None, done=None, out=None): return told.append((f"figure {n}", train_rows, seeds)) or []
+        return make
+    monkeypatch.setattr(everything, "figure", lambda n: maker(n))
+    monkeypatch.setattr(everything, "open_aside", lambda name, bar: told.append(("encoder", name)) or "place")
+    monkeypatch.setattr(everything, "_curve_cells", lambda how: [("curve", how["train_rows"], how["seeds"])])
+    monkeypatch.setattr(everything, "run_together", lambda wanted, also, *rest: told.append(("grid", sorted(wanted), also, next(iter(wanted.values()))[0].setting.train_rows)) or {})
+    monkeypatch.setattr(everything, "save_tables", lambda wanted, *rest: told.append(("tables", sorted(wanted))) or [])
+    monkeypatch.setattr(everything, "write_report", lambda folder: told.append(("report", folder.name)) or [])
+    return told
+
+
+def test_everything_goes_in_the_order_in_which_nothing_is_done_twice(heard, tmp_path):
+    everything.reproduce([1, 4], [1, 2, 3], out=tmp_path, say=lambda line: None, agreed=lambda cells: heard.append(("agreed", len({c.method for c in cells}) > 5)))
+    assert heard == [("agreed", True), ("encoder", "tiny"), ("figure 1", 1000, 1), ("figure 3", 1000, 1), ("grid", [1, 4], [("curve", None, 3)], 1000),
+                     ("tables", [1, 4]), ("figure 2", None, 3), ("report", "first")]
+
+
+def test_what_is_not_agreed_to_or_mistaken_opens_nothing(heard, tmp_path):
+    def no(cells): raise DataError("not agreed to")
+    for mistake in (dict(agreed=no), dict(seeds=0), dict(tables=[9]), dict(scenario="lwo"), dict(source="hub", agreed=no)):
+        with pytest.raises(DataError): everything.reproduce(**mistake, out=tmp_path, say=lambda line: None)
+    assert not heard and not list(tmp_path.iterdir())
+
+
+def test_a_model_of_several_tasks_has_the_other_settings_beside():
+    made = settings_for([1, 2, 3], train_rows=7)
+    for n, setting in made.items(): assert {s.task for s in (setting, *setting.beside)} == {"ner", "sentiment", "mt"} and all(s.train_rows == 7 for s in setting.beside), n
+    assert settings_for([4])[4].beside == ()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "figures/first").glob("*.jsonl")), ids=lambda f: f.stem)

@@ -11,7 +11,7 @@ from twin import decoder
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.world import the_world
 from xlt_lib.encoders.batches import IGNORE, Collator
-from xlt_lib.encoders.pretraining import MaskingCollator, masked_examples
+from xlt_lib.encoders.masking import MaskingCollator, masked_examples
 from xlt_lib.encoders.recipe import Recipe
 from xlt_lib.encoders.text import Text
 from xlt_lib.encoders.training import train

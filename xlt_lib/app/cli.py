@@ -17,7 +17,7 @@ OK, IO_TROUBLE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130   # exit codes; 130 is wha
 # %% ../../nbs/8_app/03_cli.ipynb #656fd795
 EXAMPLES = {
     **commands.EXAMPLES,
-    "": ["xlt data show --task ner --language sw -n 3", *commands.EXAMPLES["train"][:3], commands.EXAMPLES["predict"][0], "xlt reproduce"],
+    "": ["xlt data show --task ner --language sw -n 3", *commands.EXAMPLES["train"][:3], commands.EXAMPLES["predict"][0], "xlt reproduce --all"],
     "data": ["xlt data list", "xlt data show --task parse --language yo -n 1", "xlt data check my_sentences.conll --task ner"],
     "data list": ["xlt data list", "xlt data list --task ner --language yo"],
     "data show": ["xlt data show --task ner --language sw --source world -n 3", "xlt data show --task parse --language ja -n 1",

@@ -93,7 +93,7 @@ def _snapshot(row, names, here):
     except errors.HFValidationError: raise DataError(f"{row.name}: no name that the Hub can have", found=row.hub.id,
                                                      expected="organisation/name") from None
     except (errors.HfHubHTTPError, errors.EntryNotFoundError) as e: raise _refused(row, e) from None
-    except OSError as e:
+    except Exception as e:      # a full disk, or whatever the client's own client raises when a connection breaks off
         again = "Run the same command again: it goes on where it stopped"
         raise OSError(f"fetching {row.hub.id} failed: {e}. {again}") from None
 

@@ -208,6 +208,8 @@ def fetch_encoder(
                         remedy=f"{type(e).__name__}: https://huggingface.co/{name}") from None
     except OSError as e: raise OSError(f"{name} is neither a folder nor in the cache, and the Hub cannot be reached: "
                                        f"{str(e).splitlines()[0]}. {how}") from None
+    except Exception as e:      # whatever the client's own client raises when a connection breaks off
+        raise OSError(f"fetching {name} failed: {e}. Run the same command again: what has come is kept") from None
 
 # %% ../../nbs/3_encoders/01_transformer.ipynb #0c78d6e2
 def lower_layers(

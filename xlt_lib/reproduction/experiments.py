@@ -282,6 +282,8 @@ class Corpora:
         if (task, language) not in self._kept:
             rows = self.training(task, language)
             gone = {i for code, told in _said(rows, language).items() for i, text in enumerate(told) if key(text) in self._tested(code)}
+            if task in self.measured and len(gone) == len(rows):
+                raise DataError("no row to train on", found=f"{len(rows)} rows with the labels that are asked for, {len(gone)} of them tested on")
             self._kept[task, language] = rows.select([i for i in range(len(rows)) if i not in gone]), len(gone)
         return self._kept[task, language]
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'DRAWN', 'QUICK', 'MEAN', 'VERDICTS', 'low_tier', 'whole', 'curve_cells', 'curve_scores', 'curve_rows',
-           'draw_curves', 'judge', 'curve_claims', 'curve_caption', 'data_and_encoder', 'cells_of_figure2',
-           'reproduce_figure2', 'stem', 'save_figure']
+           'draw_curves', 'judge', 'curve_claims', 'curve_caption', 'data_and_encoder', 'stem', 'save_figure',
+           'cells_of_figure2', 'reproduce_figure2']
 
 # %% ../../nbs/7_reproduction/14_figure2.ipynb #7e2cecb4
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..data.display import columns, write_whole
 from ..data.errors import DataError, suggest
-from ..data.sampling import SCENARIOS, rows_for
+from ..data.sampling import SCENARIOS
 from ..evaluation.statistics import Difference, compare_seeds, holm, seed_interval
 from .experiments import METHODS, Cell, Corpora, Setting, method
 from .grid import open_aside, run_cells, tiers_of
@@ -23,13 +23,13 @@ from .papers import paper
 from .reproduce import named_datasets, named_tiers
 from .runs import Result
 
-# %% ../../nbs/7_reproduction/14_figure2.ipynb #d4712bec
+# %% ../../nbs/7_reproduction/14_figure2.ipynb #74630ae1
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)      # the first paper names 1, 5 and 100 %; the others are between
 DRAWN = ("monolingual", "multilingual", "cross_lingual", "framework")
-# What makes it minutes on two cores: one language beside the low ones, 800 rows each, half of the test rows, 200 rows for other losses.
-QUICK = dict(languages=("high=en", "low=sw,yo,zu"), train_rows=800, test_rows=240, other_rows=200)
+# What makes it minutes on two cores: one language beside the low ones, 600 rows each, half of the test rows, 100 rows for other losses.
+QUICK = dict(languages=("high=en", "low=sw,yo,zu"), train_rows=600, test_rows=240, other_rows=100)
 
-
+# %% ../../nbs/7_reproduction/14_figure2.ipynb #d4712bec
 def low_tier(setting: Setting) -> list[str]:
     "The languages whose labelled share is varied."
     return [code for code, tier in setting.tiers if tier == "low"]
@@ -118,7 +118,7 @@ def _draw_panel(ax, scores, legend):
     ax.set(xscale="log", xlabel="", ylabel="", ylim=(0, None))
     ax.set_xticks(ticks, [f"{t:g} %" if legend else f"{t:g}" for t in ticks])
     ax.minorticks_off()
-    if legend: ax.legend(title=None, loc="upper left", frameon=True)
+    if legend: sns.move_legend(ax, "upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, title=None)
 
 
 def _band(x):
@@ -191,6 +191,30 @@ def data_and_encoder(setting: Setting) -> str:
     data = "the embedded world (synthetic)" if setting.source == "world" else ", ".join(f"{t}: {d}" for t, d in setting.datasets) or Path(setting.source).name
     return f"Data: {data}. Encoder: {Path(setting.encoder).name}."
 
+# %% ../../nbs/7_reproduction/14_figure2.ipynb #a00a2151
+def stem(name, setting): return f"{name}_{setting.scenario}_{'world' if setting.source == 'world' else 'real'}_{Path(setting.encoder).name}"
+
+
+def save_figure(
+    place: Path,                # folder and name of the files, without ending
+    title: str,
+    caption: str,
+    rows: list[dict],           # the numbers
+    claims: list[dict],         # the paper's observations with their verdicts
+    records: list,              # dataclasses with a cell
+    figure,                     # matplotlib's
+    say=print,
+) -> list[Path]:                # picture, CSV, records, Markdown
+    "Prints a figure's numbers and saves it with everything behind it, each file whole or not at all."
+    from xlt_lib.reproduction.tables import _public
+    from xlt_lib.reproduction.world_tables import _save_figure, as_csv, as_markdown
+    told = [columns(list(part[0]), [list(r.values()) for r in part]) for part in (rows, claims) if part]
+    say("\n".join(["", caption, "", *told]))
+    lines = "".join(json.dumps(_public(r), ensure_ascii=False) + "\n" for r in records)
+    text = f"# {title}\n\n{caption}\n" + (f"\n{as_markdown(claims)}\n" if claims else "")
+    name = lambda kind: place.with_name(f"{place.name}.{kind}")
+    return [_save_figure(figure, name("png")), write_whole(name("csv"), as_csv(rows).encode()), write_whole(name("jsonl"), lines.encode()), write_whole(name("md"), text.encode())]
+
 # %% ../../nbs/7_reproduction/14_figure2.ipynb #895a403e
 def cells_of_figure2(
     scenario: str = "low",              # of the other tiers: full, low, zero
@@ -231,6 +255,7 @@ def reproduce_figure2(
     other_rows: int | None = None,
     done: dict[Cell, Result] | None = None,     # the cells' results, where somebody ran them already
     results: str | Path = "results",    # where cells are kept
+    encoder_folder: str | None = None,  # where the encoder lies; None: opened by its name
     out: str | Path = "figures",        # the figure goes to its folder `first`
     workers: int | None = None,         # processes; None: as many as cores
     bar: bool | None = None,            # a progress bar; None: if the output is a terminal
@@ -241,31 +266,7 @@ def reproduce_figure2(
                           train_rows=train_rows, test_rows=test_rows, other_rows=other_rows)
     if done is None:
         say(f"Figure 2: {len(cells)} cells; what is in {results} already is read from there")
-        done = dict(zip(cells, run_cells(list(cells), results, open_aside(encoder_name, bar), workers, bar, say)))
+        done = dict(zip(cells, run_cells(list(cells), results, encoder_folder or open_aside(encoder_name, bar), workers, bar, say)))
     scores, setting = curve_scores(cells, done), next(iter(cells)).setting
     title = "NER performance (F1 score) vs. percentage of training data for low-resource languages"
     return save_figure(Path(out) / "first" / stem("figure2", setting), title, curve_caption(cells, done), curve_rows(scores), curve_claims(scores), [done[c] for c in cells], draw_curves(scores), say)
-
-# %% ../../nbs/7_reproduction/14_figure2.ipynb #a00a2151
-def stem(name, setting): return f"{name}_{setting.scenario}_{'world' if setting.source == 'world' else 'real'}_{Path(setting.encoder).name}"
-
-
-def save_figure(
-    place: Path,                # folder and name of the files, without ending
-    title: str,
-    caption: str,
-    rows: list[dict],           # the numbers
-    claims: list[dict],         # the paper's observations with their verdicts
-    records: list,              # dataclasses with a cell
-    figure,                     # matplotlib's
-    say=print,
-) -> list[Path]:                # picture, CSV, records, Markdown
-    "Prints a figure's numbers and saves it with everything behind it, each file whole or not at all."
-    from xlt_lib.reproduction.tables import _public
-    from xlt_lib.reproduction.world_tables import _save_figure, as_csv, as_markdown
-    told = [columns(list(part[0]), [list(r.values()) for r in part]) for part in (rows, claims) if part]
-    say("\n".join(["", caption, "", *told]))
-    lines = "".join(json.dumps(_public(r), ensure_ascii=False) + "\n" for r in records)
-    text = f"# {title}\n\n{caption}\n" + (f"\n{as_markdown(claims)}\n" if claims else "")
-    name = lambda kind: place.with_name(f"{place.name}.{kind}")
-    return [_save_figure(figure, name("png")), write_whole(name("csv"), as_csv(rows).encode()), write_whole(name("jsonl"), lines.encode()), write_whole(name("md"), text.encode())]

@@ -242,6 +242,7 @@ def reproduce_figure3(
     train_rows: int | None = None,      # at most so many labelled rows a language, after sampling
     test_rows: int | None = None,       # at most so many test rows a language
     results: str | Path = "results",    # where views and cells are kept
+    encoder_folder: str | None = None,  # where the encoder lies; None: opened by its name
     out: str | Path = "figures",        # the figure goes to its folder `first`
     workers: int | None = None,         # processes; None: as many as cores
     bar: bool | None = None,            # a progress bar; None: if the output is a terminal
@@ -257,7 +258,7 @@ def reproduce_figure3(
     _texts(setting, ROWS)               # so that what is missing is told before anything is trained
     cells = [Cell(name, seed, setting) for seed in range(seeds) for name in methods] + [Cell(BEFORE, 0, setting)]
     say(f"Figure 3: {len(cells)} views; what is in {results} already is read from there")
-    done = views(cells, results, open_aside(encoder_name, bar), workers, bar)
+    done = views(cells, results, encoder_folder or open_aside(encoder_name, bar), workers, bar)
     found = {c: done[c] for c in sorted(cells, key=lambda c: ([BEFORE, *methods].index(c.method), c.seed))}
     for cell, seen in found.items():
         if seen.agrees is False: say(f"{cell}: its scores differ from those of the run in {results}: another machine or version made that one")

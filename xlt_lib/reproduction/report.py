@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..data.errors import DataError
 from ..evaluation.statistics import seed_interval
-from .experiments import METHODS, ROWS, Cell, Setting
+from .experiments import ROWS, Cell, Setting
 from .grid import columns_of, tiers_of
 from .papers import Paper, paper
 from .records import read_records
@@ -35,6 +35,7 @@ class Saved:
     records: tuple[dict, ...]           # its runs, as they were written
     pairs: tuple[tuple[Cell, Result], ...]  # the same for a table, read back
     pictures: tuple[Path, ...]
+    under: tuple = ()                   # what else its Markdown says, in order: texts, and tables as tuples of dicts
 
 
 def read_folder(
@@ -56,11 +57,12 @@ _KINDS = (".md", ".csv", ".jsonl", ".png", ".svg")
 def _saved(kind, number, stem, files):
     "One table or figure from its files, of which any may be missing."
     text = {suffix: file.read_text("utf-8") for suffix, file in files.items() if suffix in (".md", ".csv", ".jsonl")}
-    title, caption, said = (text.get(".md", f"# {stem}").split("\n\n") + ["", ""])[:3]
+    title, caption, said, *under = text.get(".md", f"# {stem}").split("\n\n") + [""] * 2
     rows = _markdown_table(said) if kind == "figure" else tuple(csv.DictReader(io.StringIO(text.get(".csv", ""))))
+    below = tuple(_markdown_table(part) or part.strip() for part in under if part.strip())
     pairs = tuple(read_records(files[".jsonl"])) if kind == "table" and ".jsonl" in files else ()
     return Saved(kind, number, stem, title.removeprefix("# ").strip(), caption.strip(), rows, _records(text.get(".jsonl", ""), files), pairs,
-                 tuple(files[s] for s in (".png", ".svg") if s in files))
+                 tuple(files[s] for s in (".png", ".svg") if s in files), below)
 
 
 def _markdown_table(text):
@@ -105,7 +107,7 @@ def tidy(tables: Iterable[Saved], paper: Paper) -> list[dict]:
         setting, printed = setting_of(t, paper), paper.table(t.number)
         for metric in printed.metrics if setting else ():
             scores, tiers = by_seed(t, metric, paper), dict(setting.tiers)
-            rows += [_number(t, printed, row, name, code, metric, list(scores.get(name, {}).get(code, {}).values()), is_theirs(printed, code, paper, tiers), setting)
+            rows += [_number(t, printed, row, code, metric, list(scores.get(name, {}).get(code, {}).values()), is_theirs(printed, code, paper, tiers), setting)
                      for row, name in ROWS[t.number].items() for code in columns_of(t.number, paper, tiers)]
     return rows
 
@@ -135,11 +137,11 @@ def is_theirs(
     return code in table.columns and tiers_of(paper, table.task).get(code) == tiers.get(code)
 
 
-def _number(t, printed, row, name, code, metric, values, comparable, setting):
+def _number(t, printed, row, code, metric, values, comparable, setting):
     "One row of the tidy table."
     found = seed_interval(values) if values else None
     half = "" if found is None or math.isnan(found.half) else round(found.half, 3)
-    return {"table": t.number, "scenario": setting.scenario, "method": row or METHODS[name].title, "language": code, "metric": metric,
+    return {"table": t.number, "scenario": setting.scenario, "method": row, "language": code, "metric": metric,
             "paper": float(POINTS[metric] * printed.value(row, code, metric)) if row in printed.rows and comparable else "", "measured": round(found.value, 3) if found else "",
             "half_width": half, "seeds": len(values), "encoder": Path(setting.encoder).name, "source": Path(setting.source).name, "file": t.stem}
 

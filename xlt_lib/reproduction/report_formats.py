@@ -10,10 +10,10 @@ __all__ = ['STYLE', 'clean', 'element', 'html_table', 'page', 'claim_rows', 'alt
 import base64, re
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from xml.etree import ElementTree
 
 from ..data.display import write_whole
-from .experiments import METHODS, ROWS
 from .papers import Paper, paper
 from .report import Saved, facts, read_folder, tidy
 from .verdicts import OUTCOMES, Verdict, verdicts
@@ -109,8 +109,8 @@ def claim_rows(found: Iterable[Verdict]) -> list[dict[str, str]]:
 
 def _marked(name, cell):
     if name == "table" and cell != "—": return [element("a", cell, href=f"#{_key(cell)}")]
-    outcome = cell.partition(":")[0]
-    return [element("strong", outcome, class_=outcome.replace(" ", "-")), cell.removeprefix(outcome)] if name == "verdict" and outcome in OUTCOMES else [cell]
+    outcome = next((o for o in OUTCOMES if cell.startswith(o)), "")
+    return [element("strong", outcome, class_=outcome.replace(" ", "-")), cell.removeprefix(outcome)] if name == "verdict" and outcome else [cell]
 
 
 def _key(stem): return re.sub(r"[^A-Za-z0-9]+", "-", stem)      # of a part of the page, and of a table for LaTeX
@@ -122,11 +122,12 @@ def _section(s):
     which = " ".join(s.stem.split("_")[1:])
     numbers = html_table(f"{head}, {which}: above the paper's number, below the measured one", list(s.rows), f"caption-{_key(s.stem)}", _both) if s.rows and s.kind == "table" else None
     claims = html_table(f"{head}: what the paper says of it", list(s.rows), f"caption-{_key(s.stem)}", _marked) if s.rows and s.kind == "figure" else None
+    under = [element("p", part, class_="caption") if isinstance(part, str) else html_table(f"Under {head}, {which}", list(part), f"caption-{k}-{_key(s.stem)}") for k, part in enumerate(s.under)]
     told = facts(s.records)
     runs = element("details", element("summary", "What was run for it"), html_table(f"Runs of {s.stem}", [{"fact": k, "value": v} for k, v in told.items()],
                    f"caption-runs-{_key(s.stem)}")) if told else None
-    shown = [element("figure", element("div", element("img", src=_data(p), alt=alt(s)), class_="wide", role="region", tabindex="0", aria_label=f"Picture of {head}"), element("figcaption", f"{s.kind.title()} {s.number} ({p.name})")) for p in s.pictures]
-    return [x for x in (element("h3", head, " ", element("small", which), id=_key(s.stem)), element("p", s.caption, class_="caption") if s.caption else None, numbers, *shown, claims, runs) if x is not None]
+    shown = [element("figure", element("div", element("img", src=_data(p), alt=alt(s)), class_="wide", role="region", tabindex="0", aria_label=f"Picture of {head}"), element("figcaption", f"{s.kind.title()} {s.number} ({p.name})"), class_=s.kind) for p in s.pictures]
+    return [x for x in (element("h3", head, " ", element("small", which), id=_key(s.stem)), element("p", s.caption, class_="caption") if s.caption else None, numbers, *under, *shown, claims, runs) if x is not None]
 
 
 def alt(s: Saved) -> str:
@@ -151,13 +152,13 @@ def _again(saved):
 def _command(s):
     "The command line that a table's or figure's records stand for."
     told, seeds = s.records[0].get("cell", {}).get("setting", {}), len({r.get("cell", {}).get("seed") for r in s.records})
-    own = [(f"--{s.kind}", str(s.number)), ("--scenario", told.get("scenario", "low")), ("--seeds", str(seeds))]
+    own = [(f"--{s.kind}", [s.number]), ("--scenario", [told.get("scenario", "low")]), ("--seeds", [seeds])]
     if told.get("source", "world") != "world":
         tiers = {t: ",".join(c for c, x in told["tiers"] if x == t) for t in ("high", "medium", "low")}
-        own += [("--source", "~/corpora"), ("--datasets", " ".join(f"{t}={d}" for t, d in told.get("datasets", ()))), ("--encoder", told.get("encoder", "tiny")),
-                ("--languages", " ".join(f"{t}={codes}" for t, codes in tiers.items() if codes)), ("--labels", " ".join(told.get("labels", ())))]
-    own += [(f"--{k.replace('_', '-')}", str(told[k])) for k in ("train_rows", "test_rows") if told.get(k)]
-    return "xlt reproduce " + " ".join(f"{name} {value}" for name, value in own if value)
+        own += [("--source", ["CORPORA"]), ("--datasets", [f"{t}={d}" for t, d in told.get("datasets", ())]), ("--encoder", [told.get("encoder", "tiny")]),
+                ("--languages", [f"{t}={codes}" for t, codes in tiers.items() if codes]), ("--labels", told.get("labels", ()))]
+    own += [(f"--{k.replace('_', '-')}", [told[k]]) for k in ("train_rows", "test_rows") if told.get(k)]
+    return "xlt reproduce " + " ".join(f"{name} {' '.join(quote(' '.join(str(v).split())) for v in values)}" for name, values in own if values)
 
 # %% ../../nbs/7_reproduction/19_report_formats.ipynb #32ae0e3f
 STYLE = """
@@ -175,7 +176,7 @@ caption { text-align: left; padding: 0.6rem 0.7rem; font-weight: 600; } caption 
 thead th { background: var(--band); white-space: nowrap; } tbody th { font-weight: 600; min-width: 7.5rem; position: sticky; left: 0; background: var(--back); } tbody tr:nth-child(even), tbody tr:nth-child(even) th { background: var(--band); } td { min-width: 4.5rem; } td a { display: inline-block; min-width: 9rem; overflow-wrap: anywhere; }
 .theirs { display: block; color: var(--soft); } .ours { display: block; font-weight: 600; white-space: nowrap; } .said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .reproduced { color: var(--good); } .not-reproduced { color: var(--bad); } .cannot-be-told { color: var(--soft); }
-figure { margin: 1rem 0; } img { display: block; margin: 0 auto; min-width: min(42rem, 100%); max-width: 100%; height: auto; } figure .wide { background: #fff; } small { color: var(--soft); font-weight: 400; }
+figure { margin: 1rem 0; } img { display: block; margin: 0 auto; min-width: min(42rem, 100%); max-width: 100%; height: auto; } figure .wide { background: #fff; } .table img { max-height: 24rem; object-fit: contain; } small { color: var(--soft); font-weight: 400; }
 @media (max-width: 44rem) { img { min-width: 42rem; } } figcaption { color: var(--soft); font-size: 0.85rem; }
 pre { background: var(--band); padding: 0.8rem; border-radius: 6px; overflow-x: auto; font-size: 0.85rem; } summary { cursor: pointer; padding: 0.4rem 0; color: var(--link); }
 @media print { nav { display: none; } body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; border: 0; } table { font-size: 7pt; } tr, figure { break-inside: avoid; } h2, h3 { break-after: avoid; } }
@@ -196,7 +197,8 @@ def markdown(saved: list[Saved], found: list[Verdict], theirs: Paper) -> str:
     parts = [f"# {markdown_text(theirs.title)}: run again", "## What was run", table([{"fact": k, "value": v} for k, v in told.items()]) if told else "No records.",
              "## Claims and verdicts", table(claim_rows(found)) if found else "No claims."]
     for s in saved:
-        parts += [f"## {s.kind.title()} {s.number}: {markdown_text(s.title)}", markdown_text(s.caption), table(s.rows) if s.rows else ""]
+        parts += [f"## {s.kind.title()} {s.number}: {markdown_text(s.title)}", markdown_text(s.caption), table(s.rows) if s.rows else "",
+                  *(markdown_text(part) if isinstance(part, str) else table(part) for part in s.under)]
         parts += [f"![{markdown_text(alt(s))}](<{clean(p.name).replace('<', '%3C').replace('>', '%3E')}>)" for p in s.pictures]
     return "\n\n".join(filter(None, [*parts, "## How to run it again", *_indented(saved)])) + "\n"
 

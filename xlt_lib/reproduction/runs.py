@@ -20,7 +20,8 @@ import torch
 from ..data.errors import DataError, WriteError
 from ..data.registry import halves
 from ..data.tasks import TASKS
-from ..encoders.pretraining import MaskingCollator, encoder, saved_head
+from ..encoders.masking import MaskingCollator
+from ..encoders.pretraining import encoder, saved_head
 from ..encoders.recipe import Recipe
 from ..encoders.training import train
 from ..evaluation.metrics import score_labels, score_spans

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..data.display import write_whole
 from ..evaluation.statistics import Interval, seed_interval
-from .experiments import ROWS, Cell, Setting, method
+from .experiments import METHODS, ROWS, Cell, Setting, method
 from .grid import columns_of, tiers_of
 from .papers import Paper, relative_gain
 from .runs import Result
@@ -128,6 +128,7 @@ def beside_rows(
     for cell, result in sorted(results, key=lambda pair: pair[0].seed):
         for code, scores in result.of(task).items(): told.setdefault(method(cell.method).title, {}).setdefault(code, []).append(scores)
     codes = dict.fromkeys(code for scores in told.values() for code in scores)
+    told = {m.title: told[m.title] for m in METHODS.values() if m.title in told}
     return [{"method": title, **{code: _beside(scores.get(code), " " in code) for code in codes}} for title, scores in told.items()]
 
 

@@ -23,7 +23,7 @@ def evidence(claim: Claim, table: Saved, paper: Paper) -> dict[str, list[float]]
     if claim.check not in _EVIDENCE or not table.pairs: return {}
     tiers = dict(setting_of(table, paper).tiers)
     shown, metrics = columns_of(table.number, paper, tiers), [claim.metric] if claim.metric else paper.table(table.number).metrics
-    rows = {m: {row: {c: seeds for c, seeds in found.get(name, {}).items() if c in shown} for row, name in ROWS[table.number].items() if row in table.rows}
+    rows = {m: {row: {c: seeds for c, seeds in found.get(name, {}).items() if c in shown} for row, name in ROWS[table.number].items() if row in paper.table(table.number).rows}
             for m in metrics for found in [by_seed(table, m, paper)]}
     return {name: values for name, values in _EVIDENCE[claim.check](claim, rows, tiers, languages_of(claim, table, paper)).items() if values}
 
