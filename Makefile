@@ -1,5 +1,5 @@
 # Everything runs inside .venv; nothing outside the repository is touched.
-#   make reproduce   the world's tables and pictures, and the first paper's Tables 1, 2 and 4 on it, into figures/
+#   make reproduce   the world's tables and pictures, the first paper's tables and figures on it, and a report, into figures/
 #   make test        everything that CI checks
 #   make lab         JupyterLab on the tour
 PYTHON ?= $(shell command -v python3)
@@ -24,7 +24,7 @@ $(READY): setup.py settings.ini pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: $(READY)
-	xlt reproduce --out figures
+	xlt reproduce --all --out figures
 
 # One thread a process: two notebooks run side by side on two cores.
 test: $(READY)

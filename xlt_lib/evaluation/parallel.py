@@ -175,8 +175,9 @@ def _draw_measure(ax, rows, names, column, title, chance):
         mine = [(r[column], names.index(r["model"]) + shift) for r in rows if r["vectors"] == way]
         ax.scatter(*zip(*mine), marker=marker, s=30, facecolor=face, edgecolor=colour, linewidth=1.3, label=way, zorder=3)
     ax.axvline(rows[0][chance], color="#555555", ls="--", lw=1)
-    ax.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    most = 1.0 if max(r[column] for r in rows) > 0.5 else 1.2 * max(r[column] for r in rows)
+    ax.set(xlim=(-0.02 * most, 1.03 * most), ylim=(len(names) - 0.5, -0.5))
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set_title(f"{title} (dashed: chance)", fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
-    if ax.get_subplotspec().is_first_row(): ax.legend(fontsize=7, loc="lower left")
+    if ax.get_subplotspec().is_last_row(): ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
