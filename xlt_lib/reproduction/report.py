@@ -104,7 +104,8 @@ def tidy(tables: Iterable[Saved], paper: Paper) -> list[dict]:
     "Every number of the tables: a row a table, method, language and metric, all in points; what does not exist is empty."
     rows = []
     for t in tables:
-        setting, printed = setting_of(t, paper), paper.table(t.number)
+        printed = paper.table(t.number)
+        setting = setting_of(t.pairs, printed.task)
         for metric in printed.metrics if setting else ():
             scores, tiers = by_seed(t, metric, paper), dict(setting.tiers)
             rows += [_number(t, printed, row, code, metric, list(scores.get(name, {}).get(code, {}).values()), is_theirs(printed, code, paper, tiers), setting)
@@ -112,10 +113,9 @@ def tidy(tables: Iterable[Saved], paper: Paper) -> list[dict]:
     return rows
 
 
-def setting_of(table: Saved, paper: Paper) -> Setting | None:
+def setting_of(pairs: Iterable[tuple[Cell, Result]], task: str) -> Setting | None:
     "What the runs of a table share: of a model for several tasks, the part that is about the table's. None without records."
-    settings = [s for cell, _ in table.pairs for s in (cell.setting, *cell.setting.beside)]
-    return next((s for s in settings if s.task == paper.table(table.number).task), None)
+    return next((s for cell, _ in pairs for s in (cell.setting, *cell.setting.beside) if s.task == task), None)
 
 
 def by_seed(table: Saved, metric: str, paper: Paper) -> dict[str, dict[str, dict[int, float]]]:
@@ -152,8 +152,8 @@ def readme_table(
     "A saved table as Markdown, computed again from its records: what the README shows. Raises `DataError` for what is no table's file."
     number = re.match(r"table(\d+)_", Path(records).name)
     if not number or not Path(records).is_file(): raise DataError("no records of a table", file=records, expected="figures/first/table1_….jsonl")
-    pairs = read_records(records)
-    return as_markdown(table_rows(int(number[1]), paper("first"), pairs, dict(pairs[0][0].setting.tiers)))
+    number, pairs = int(number[1]), read_records(records)
+    return as_markdown(table_rows(number, paper("first"), pairs, dict(setting_of(pairs, paper("first").table(number).task).tiers)))
 
 
 def with_numbers(

@@ -21,7 +21,7 @@ from .report import Saved, by_seed, is_theirs, setting_of
 def evidence(claim: Claim, table: Saved, paper: Paper) -> dict[str, list[float]]:    # name → a number a seed; empty: not measured
     "What a table's records say to a claim: above zero where they say that it is right."
     if claim.check not in _EVIDENCE or not table.pairs: return {}
-    tiers = dict(setting_of(table, paper).tiers)
+    tiers = dict(setting_of(table.pairs, paper.table(table.number).task).tiers)
     shown, metrics = columns_of(table.number, paper, tiers), [claim.metric] if claim.metric else paper.table(table.number).metrics
     rows = {m: {row: {c: seeds for c, seeds in found.get(name, {}).items() if c in shown} for row, name in ROWS[table.number].items() if row in paper.table(table.number).rows}
             for m in metrics for found in [by_seed(table, m, paper)]}
@@ -30,7 +30,7 @@ def evidence(claim: Claim, table: Saved, paper: Paper) -> dict[str, list[float]]
 
 def languages_of(claim: Claim, table: Saved, paper: Paper) -> tuple[str, ...]:
     "The languages that a claim is about; where these were not measured, the low tier of those that were."
-    tiers = dict(setting_of(table, paper).tiers)
+    tiers = dict(setting_of(table.pairs, paper.table(table.number).task).tiers)
     if all(is_theirs(paper.table(table.number), c, paper, tiers) for c in claim.columns): return claim.columns
     return tuple(c for c, tier in tiers.items() if tier == "low")
 
@@ -159,7 +159,7 @@ def _verdict(claim, finding, table, paper):
     told, numeric = evidence(claim, table, paper), claim.printed is not None
     least = min(float(claim.printed), float(finding.range[0])) if numeric else None
     outcome, why = judge(told, least)
-    languages = languages_of(claim, table, paper) if claim.columns else tuple(c for c, _ in setting_of(table, paper).tiers)
+    languages = languages_of(claim, table, paper) if claim.columns else tuple(c for c, _ in setting_of(table.pairs, paper.table(table.number).task).tiers)
     other = f" (not {' '.join(claim.columns)})" if claim.columns and languages != claim.columns else ""
     return Verdict(claim, finding, table.stem, " ".join(languages) + other, _shown(told, numeric, claim.check), min(map(len, told.values()), default=0), outcome, why)
 
