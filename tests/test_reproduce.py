@@ -115,4 +115,4 @@ def test_published_records_are_whole_and_name_no_machine(file):
         assert r["commit"] and len(r["encoder"]) == 64 and r["versions"]["torch"] and r["seconds"] > 0 and r["megabytes"] > 0
         assert "/" not in r["cell"]["setting"]["source"] + r["cell"]["setting"]["encoder"]
         told = [x for scores in (r["scores"], *r.get("others", {}).values()) for s in scores.values() for metric, x in s.items() if metric not in ("sentences", "signatures")]
-        assert told and all(x is None or 0 <= x <= 1 for x in told)
+        assert (told or file.stem.startswith("figure")) and all(x is None or 0 <= x <= 1 for x in told)

@@ -263,7 +263,9 @@ def reproduce_figure3(
     for cell, seen in found.items():
         if seen.agrees is False: say(f"{cell}: its scores differ from those of the run in {results}: another machine or version made that one")
     title = "t-SNE visualization of sentence representations for different languages in the NER task"
-    return save_figure(Path(out) / "first" / stem("figure3", setting), title, view_caption(found), view_rows(found), view_claims(found), list(found.values()), _draw(found), say)
+    rows, hidden = view_rows(found), ("probe_low", "probe_high", "probe_shuffled")
+    shown = [{k: v for k, v in r.items() if k not in hidden and k.removeprefix("retrieval ") not in tiers} for r in rows]
+    return save_figure(Path(out) / "first" / stem("figure3", setting), title, view_caption(found), rows, view_claims(found), list(found.values()), _draw(found), shown, say)
 
 
 def _draw(found):

@@ -151,7 +151,9 @@ def _again(saved):
 # %% ../../nbs/7_reproduction/19_report_formats.ipynb #8b970cd5
 def _command(s):
     "The command line that a table's or figure's records stand for."
-    told, seeds = s.records[0].get("cell", {}).get("setting", {}), len({r.get("cell", {}).get("seed") for r in s.records})
+    cells = [r.get("cell", {}) for r in s.records]
+    task = paper("first").table(s.number).task if s.kind == "table" else "ner"
+    told, seeds = next((c["setting"] for c in cells if c.get("setting", {}).get("task") == task), {}), len({c.get("seed") for c in cells})      # not of a model for several tasks
     own = [(f"--{s.kind}", [s.number]), ("--scenario", [told.get("scenario", "low")]), ("--seeds", [seeds])]
     if told.get("source", "world") != "world":
         tiers = {t: ",".join(c for c, x in told["tiers"] if x == t) for t in ("high", "medium", "low")}
