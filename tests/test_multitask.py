@@ -117,6 +117,7 @@ def test_in_its_turn_a_discriminator_reads_no_row_but_its_own(tokenizer):
     model, seen = make(tokenizer, names=("ner", "language")).eval(), []
     model.update = "alternating"
     b = batch(tokenizer, (0, 2, 4))
+    b["labels"] = {name: b["labels"][name] for name in ("ner", "language")}
     b["labels"]["language"][1] = IGNORE
     model.encoder.register_forward_hook(lambda module, args, kwargs, out: seen.append(len(kwargs["input_ids"])), with_kwargs=True)
     loss = model(b | {"step": 0})["losses"]["language"]
