@@ -72,7 +72,7 @@ SIZES = {"tiny": ("tiny", "world"), "paper": ("xlm-roberta-base", "hub")}    # e
 def reproduce_options(p):
     p.add_argument("--all", action="store_true", help="every table and figure, then the report: one HTML page, Markdown, CSV, LaTeX (what you get if you choose nothing)")
     p.add_argument("--table", nargs="+", choices=TABLES, help="the world's own tables, or the first paper's: 1 names, 2 sentiment, 3 translation, 4 names, part by part")
-    p.add_argument("--figure", nargs="+", choices=FIGURES, help="1 the model, 2 F1 against labelled share (three seeds at least), 3 sentences before and after")
+    p.add_argument("--figure", nargs="+", choices=FIGURES, help="1 the model, 2 F1 against labelled share, 3 sentences before and after (2 and 3: three seeds at least)")
     p.add_argument("--size", default="tiny", choices=tuple(SIZES), help="tiny, or the paper's: then what has to be fetched and how long it takes is printed first, and asked (default: %(default)s)")
     p.add_argument("--yes", action="store_true", help="agree to what --size paper costs")
     p.add_argument("--scenario", default="low", metavar="low|full|zero", help="how much is labelled: see the paper (default: %(default)s)")

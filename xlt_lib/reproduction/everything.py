@@ -60,7 +60,7 @@ def reproduce(
     tables: list[int] | None = None,    # None: all
     figures: list[int] | None = None,   # None: all
     scenario: str = "low",              # this and what follows: see `settings_for` and `run_together`
-    seeds: int = 1,                     # Figure 2 has at least `BAND`
+    seeds: int = 1,                     # of the tables; Figures 2 and 3 have at least `BAND`
     source: str = "world",
     datasets: list[str] = (),
     encoder_name: str = "tiny",
@@ -91,9 +91,9 @@ def reproduce(
     if agreed: agreed([c for group in wanted.values() for c in group] or cells_of(1, paper("first"), settings_for([1], scenario, source, datasets, encoder_name, train_rows=rows)[1], seeds))
     folder = open_aside(encoder_name, bar)
     how = dict(results=results, out=out, workers=workers, bar=bar, say=say, encoder_folder=folder)
-    for n in (n for n in (1, 3) if n in makers):        # Figure 3's cells are Table 1's, so it has as many rows
-        files += makers[n](**asked(makers[n], told | how | dict(train_rows=rows)))
     curves = told | dict(seeds=max(seeds, BAND))
+    for n in (n for n in (1, 3) if n in makers):        # Figure 3's cells are Table 1's, so it has as many rows
+        files += makers[n](**asked(makers[n], curves | how | dict(train_rows=rows)))
     also = _curve_cells(curves) if 2 in makers else []
     done = run_together(wanted, also, folder, results, workers, bar, say) if wanted or also else {}
     files += save_tables(wanted, done, settings, seeds, out, say)
@@ -103,7 +103,7 @@ def reproduce(
     return files
 
 
-BAND = 3        # seeds: fewer have no band worth looking at
+BAND = 3        # seeds: fewer have no band worth looking at, and nothing to judge a difference by
 
 
 def _curve_cells(told: dict) -> list[Cell]:
