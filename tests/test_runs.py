@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from test_experiments import write
+from test_material import write
 from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder, open_encoder
 from xlt_lib.reproduction import runs
-from xlt_lib.reproduction.experiments import Cell, Corpora, Setting
+from xlt_lib.reproduction.experiments import Cell, Setting
+from xlt_lib.reproduction.material import Corpora
 from xlt_lib.reproduction.runs import Result, ingredients, key_of, read_result, recipe_for, run_cell
 
 
@@ -139,7 +140,8 @@ def test_a_full_disk_leaves_nothing_half_written(setting, tmp_path):
         import resource, signal, sys
         from xlt_lib.data.errors import DataError
         from xlt_lib.reproduction import runs
-        from xlt_lib.reproduction.experiments import Cell, Corpora, Setting
+        from xlt_lib.reproduction.experiments import Cell, Setting
+        from xlt_lib.reproduction.material import Corpora
         runs.LEAST = runs.MOST = 1
         setting = {setting!r}
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -209,7 +209,8 @@ def test_real_parts_share_no_text(language):
 @pytest.mark.parametrize("name,language", [("afrisenti", "ha"), ("nollysenti", "en"), ("nusax", "en"), ("jrte_pn", "ja"), ("brighter", "ig")])
 def test_repeats_that_the_authors_left_are_taken_out_of_training(name, language):
     "What QUIRKS.tsv of the corpora lists: development and test texts that stand in training, too."
-    from xlt_lib.reproduction.experiments import Corpora, Setting
+    from xlt_lib.reproduction.experiments import Setting
+    from xlt_lib.reproduction.material import Corpora
     corpora = Corpora(Setting(((language, "high"),), source=str(REAL), datasets=(("sentiment", name),), task="sentiment"))
     rows, gone = corpora.kept("sentiment", language)
     tested = {key(t) for split in ("dev", "test") for t in corpora.rows("sentiment", language, split)["text"]}

@@ -99,7 +99,7 @@ def cached(cache, kind, name, files, ref="main"):
 def test_what_is_here_is_not_asked_about_and_nothing_asks_the_network(nothing, tmp_path):
     "All in the cache: the plan, the encoder and the corpora are opened while every socket raises."
     from xlt_lib.encoders.transformer import open_encoder
-    from xlt_lib.reproduction.experiments import Corpora
+    from xlt_lib.reproduction.material import Corpora
     new_encoder("xlm-roberta", tokenizer(), layers=1, width=16).save(tmp_path / "enc")
     cached(nothing, "model", PAPER_ENCODER, {f.name: f.read_bytes() for f in (tmp_path / "enc").iterdir()})
     rows = parquet(tokens=[["Amina", "runs"]] * 10, ner_tags=[["B-PER", "O"]] * 10)

@@ -17,8 +17,9 @@ from ..data.display import columns, write_whole
 from ..data.errors import DataError, suggest
 from ..data.sampling import SCENARIOS
 from ..evaluation.statistics import Difference, compare_seeds, holm, seed_interval
-from .experiments import METHODS, Cell, Corpora, Setting, method
+from .experiments import METHODS, Cell, Setting, method
 from .grid import open_aside, run_cells, tiers_of
+from .material import Corpora
 from .papers import paper
 from .reproduce import named_datasets, named_tiers
 from .runs import Result

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError
 from ..encoders.pretraining import encoder
 from ..encoders.workers import claim, cores, speeds, spoken, time_left, worker_pool
-from .experiments import ROWS, Cell, Corpora, Setting, method, reads, measured_on
+from .experiments import ROWS, Cell, Setting, method
+from .material import Corpora, measured_on, reads
 from .papers import Paper
 from .runs import SCHEMA, Result, key_of, open_all, read_result, recipe_for, run_cell
 

@@ -26,7 +26,8 @@ from ..encoders.recipe import Recipe
 from ..encoders.training import train
 from ..evaluation.metrics import score_labels, score_spans
 from ..evaluation.translation import LanguageIdentifier, score_translation
-from .experiments import Cell, Corpora, Setting, reads, measured_on
+from .experiments import Cell, Setting
+from .material import Corpora, measured_on, reads
 from ..transfer.adversarial import Discriminator
 from ..transfer.decoding import beam_search
 from ..transfer.finetuning import SMALL, new_head, task_examples
