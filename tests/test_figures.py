@@ -20,7 +20,7 @@ from xlt_lib.encoders.transformer import new_encoder
 from xlt_lib.evaluation.parallel import WAYS, halves_of, meaning_probe, measure_sides, own_language, rows_by_language, sides_of, translations
 from xlt_lib.evaluation.representations import language_probe
 from xlt_lib.evaluation.statistics import Difference, compare_seeds
-from xlt_lib.reproduction import runs
+from xlt_lib.reproduction import conditions
 from xlt_lib.reproduction.experiments import Cell, Setting
 from xlt_lib.reproduction.figure2 import (MEAN, SHARES, VERDICTS, cells_of_figure2, curve_cells, curve_claims, curve_rows, curve_scores, draw_curves, judge, low_tier,
                                           reproduce_figure2, whole)
@@ -125,7 +125,7 @@ def test_the_papers_observations_are_computed(setting):
 
 def test_figure_2_from_its_cells(folder, tmp_path, monkeypatch):
     "Results that somebody has (how they are run is tested with the grid) become four files, and the same bytes again."
-    monkeypatch.setattr(runs, "LEAST", 3)
+    monkeypatch.setattr(conditions, "LEAST", 3)
     what = dict(seeds=1, encoder_name=str(folder), languages=["high=en", "low=sw"], methods=("monolingual", "cross_lingual", "framework"), shares=(0.1, 1.0), train_rows=20, test_rows=20, other_rows=10)
     cells, said = cells_of_figure2(**what), []
     assert len(cells) == 2 + 1 + 2
@@ -248,7 +248,7 @@ def test_a_view_has_the_scores_of_its_cell(figure3, setting):
 
 
 def test_a_cell_that_was_run_before_is_compared(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "LEAST", 3)
+    monkeypatch.setattr(conditions, "LEAST", 3)
     cell = Cell("multitask", 1, Setting(THREE, encoder=str(folder), train_rows=10, test_rows=10, other_rows=5))
     corpora = Corpora(cell.setting)
     result = run_cell(cell, corpora, tmp_path)
@@ -295,9 +295,9 @@ def test_observations_on_figure_3_are_computed():
 
 SCRIPT = """
 import sys
-from xlt_lib.reproduction import runs
+from xlt_lib.reproduction import conditions
 from xlt_lib.reproduction.figure3 import reproduce_figure3
-runs.LEAST = runs.MOST = 30         # workers read this file again before they work
+conditions.LEAST = conditions.MOST = 30         # workers read this file again before they work
 if __name__ == "__main__":
     place = sys.argv[1]
     print("go", flush=True)

@@ -67,11 +67,11 @@ def setting(tmp_path_factory):
 SCRIPT = """
 import multiprocessing, os, signal, sys, threading, time
 from xlt_lib.data.errors import DataError
-from xlt_lib.reproduction import runs
+from xlt_lib.reproduction import conditions, runs
 from xlt_lib.reproduction.experiments import Cell, Setting
 from xlt_lib.reproduction.grid import run_cells
 results, steps, kill = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "kill"
-runs.LEAST = runs.MOST = steps
+conditions.LEAST = conditions.MOST = steps
 setting, train = SETTING, runs.train_cell
 
 def counted(cell, *rest):

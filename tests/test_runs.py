@@ -12,10 +12,11 @@ from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder, open_encoder
-from xlt_lib.reproduction import runs
+from xlt_lib.reproduction import conditions, runs
+from xlt_lib.reproduction.conditions import ingredients, recipe_for
 from xlt_lib.reproduction.experiments import Cell, Setting
 from xlt_lib.reproduction.material import Corpora
-from xlt_lib.reproduction.runs import Result, ingredients, key_of, read_result, recipe_for, run_cell
+from xlt_lib.reproduction.runs import Result, key_of, read_result, run_cell
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def setting(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(runs, "LEAST", 4)
-    monkeypatch.setattr(runs, "MOST", 4)
+    monkeypatch.setattr(conditions, "LEAST", 4)
+    monkeypatch.setattr(conditions, "MOST", 4)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_rows_for_other_losses_make_batches_larger_not_more_numerous(setting, co
         _, examples, counts = ingredients(Cell(name, 0, setting), corpora, network)
         of[name] = recipe_for(Cell(name, 0, setting), examples, {"ner": counts["ner"]}, 1000)
         subwords = sum(len(e["input_ids"]) for e in examples)
-        assert of[name].tokens / subwords == pytest.approx(runs.SENTENCES * 1.05 / counts["ner"], abs=0.01)   # the same share of the rows a step
+        assert of[name].tokens / subwords == pytest.approx(conditions.SENTENCES * 1.05 / counts["ner"], abs=0.01)   # the same share of the rows a step
     assert of["framework"].steps == of["multilingual"].steps and of["framework"].tokens > of["multilingual"].tokens
     assert replace(of["framework"], tokens=of["multilingual"].tokens) == of["multilingual"]
 
@@ -139,10 +140,10 @@ def test_a_full_disk_leaves_nothing_half_written(setting, tmp_path):
     code = f"""if True:
         import resource, signal, sys
         from xlt_lib.data.errors import DataError
-        from xlt_lib.reproduction import runs
+        from xlt_lib.reproduction import conditions, runs
         from xlt_lib.reproduction.experiments import Cell, Setting
         from xlt_lib.reproduction.material import Corpora
-        runs.LEAST = runs.MOST = 1
+        conditions.LEAST = conditions.MOST = 1
         setting = {setting!r}
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
@@ -180,9 +181,9 @@ def test_what_the_filter_took_stands_in_the_record(setting, tmp_path):
 
 def test_auxiliary_losses_weigh_alpha_and_that_is_part_of_the_key(setting, monkeypatch):
     cell = {name: Cell(name, 0, setting) for name in ("multilingual", "adversarial", "tagging", "framework")}
-    assert {n: runs.loss_weights(c) for n, c in cell.items()} == {"multilingual": {}, "adversarial": {}, "tagging": {"pos": 0.1}, "framework": {"pos": 0.1, "mlm": 0.1}}
+    assert {n: conditions.loss_weights(c) for n, c in cell.items()} == {"multilingual": {}, "adversarial": {}, "tagging": {"pos": 0.1}, "framework": {"pos": 0.1, "mlm": 0.1}}
     keys = {n: key_of(c, "e", "d") for n, c in cell.items()}
-    monkeypatch.setattr(runs, "ALPHA", 1.0)
+    monkeypatch.setattr(conditions, "ALPHA", 1.0)
     assert {n for n, c in cell.items() if key_of(c, "e", "d") != keys[n]} == {"tagging", "framework"}
 
 
@@ -204,7 +205,7 @@ def joint(setting, pairs):
 
 def test_a_translation_is_scored_with_its_signatures_and_kept(pairs, tmp_path):
     result = run_cell(Cell("text", 0, pairs), Corpora(pairs), tmp_path)
-    assert result.rows == {"mt": 40, "pos": 0, "unlabelled": 0, "written": 40} and result.steps == 4 * runs.TRANSLATING
+    assert result.rows == {"mt": 40, "pos": 0, "unlabelled": 0, "written": 40} and result.steps == 4 * conditions.TRANSLATING
     for code in ("en-fr", "en-sw"):
         told = result.of("mt")[code]
         assert 0 <= told["bleu"] <= 1 and 0 <= told["chrf"] <= 1 and "tok:13a" in told["signatures"][0] and told["sentences"] == 8
@@ -214,7 +215,7 @@ def test_a_translation_is_scored_with_its_signatures_and_kept(pairs, tmp_path):
 
 def test_what_is_to_be_mended_is_spoilt_by_the_seed_alone(pairs):
     network, told = open_encoder(pairs.encoder), Corpora(pairs)
-    rows = {seed: [runs._to_write("sw", Cell("text", seed, pairs), told) for _ in range(2)] for seed in (0, 1)}
+    rows = {seed: [conditions._to_write("sw", Cell("text", seed, pairs), told) for _ in range(2)] for seed in (0, 1)}
     assert rows[0][0] == rows[0][1] != rows[1][0] and all(r["source"].split() != r["target"].split() or len(r["target"].split()) < 6 for r in rows[0][0][:5])
     heads, _, counts = ingredients(Cell("cross_lingual", 0, pairs), told, network)
     assert "written" not in counts and heads["mt"].languages == ("fr", "sw")
@@ -223,7 +224,7 @@ def test_what_is_to_be_mended_is_spoilt_by_the_seed_alone(pairs):
 def test_one_model_learns_three_tasks_and_is_measured_on_all(joint, tmp_path):
     corpora = Corpora(joint)
     result = run_cell(Cell("joint", 0, joint), corpora, tmp_path)
-    assert set(result.losses) == {"ner", "sentiment", "mt", "pos", "mlm", "language"} and result.steps == 4 * runs.TRANSLATING
+    assert set(result.losses) == {"ner", "sentiment", "mt", "pos", "mlm", "language"} and result.steps == 4 * conditions.TRANSLATING
     assert set(result.of("ner")) == {"en", "de", "sw"} == set(result.of("sentiment")) and set(result.of("mt")) == {"en-fr", "en-sw"}
     assert not result.of("topic") and result.scores == result.of("ner")
     turns = run_cell(Cell("alternating", 0, joint), corpora, tmp_path)

@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError
 from ..encoders.pretraining import encoder
 from ..encoders.workers import claim, cores, speeds, spoken, time_left, worker_pool
+from .conditions import recipe_for
 from .experiments import ROWS, Cell, Setting, method
 from .material import Corpora, measured_on, reads
 from .papers import Paper
-from .runs import SCHEMA, Result, key_of, open_all, read_result, recipe_for, run_cell
+from .runs import SCHEMA, Result, key_of, open_all, read_result, run_cell
 
 # %% ../../nbs/7_reproduction/08_grid.ipynb #3ca36fbf
 def tiers_of(paper: Paper, task: str = "ner") -> dict[str, str]:

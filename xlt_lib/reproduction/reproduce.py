@@ -17,10 +17,11 @@ from ..data.registry import halves
 from ..data.sampling import SCENARIOS, TIERS
 from ..data.tasks import TASKS
 from ..encoders.pretraining import encoder
+from .conditions import new_heads
 from .experiments import ROWS, Cell, Setting, method
 from .grid import cells_of, open_aside, run_cells, tiers_of
 from .papers import paper
-from .runs import Result, _heads
+from .runs import Result
 from .tables import caption, save_table, table_rows
 from ..transfer.multitask import MultiTaskModel
 
@@ -117,7 +118,7 @@ def reproduce_model(
     "The framework for all three tasks of the paper as a model, not trained: what Figure 1 is drawn from."
     ner, *others = (_setting(task, {}, (), encoder=encoder_folder) for task in ("ner", "sentiment", "mt"))
     network = encoder(encoder_folder)
-    return MultiTaskModel(network, _heads(Cell("joint", 0, replace(ner, beside=tuple(others))), network))
+    return MultiTaskModel(network, new_heads(Cell("joint", 0, replace(ner, beside=tuple(others))), network))
 
 
 def _check(numbers, scenario, source):

@@ -18,9 +18,9 @@ from ..data.errors import DataError
 from ..data.hub import _snapshot, parquet_files, where
 from ..data.registry import registry
 from ..encoders.transformer import NEEDED, WEIGHTS
+from .conditions import recipe_for
 from .experiments import Cell
 from .material import measured_on, reads
-from .runs import recipe_for
 
 # %% ../../nbs/7_reproduction/24_sizes.ipynb #14dcbefa
 PAPER_ENCODER = "xlm-roberta-base"
