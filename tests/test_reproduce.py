@@ -1,5 +1,6 @@
 """One command: a table from nothing, checked before anything runs."""
 import json
+from dataclasses import asdict
 
 import pytest
 from conftest import ROOT
@@ -8,7 +9,10 @@ from tiny import tokenizer
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder
 from xlt_lib.reproduction import everything
+from xlt_lib.reproduction.experiments import Setting
+from xlt_lib.reproduction.papers import paper
 from xlt_lib.reproduction.reproduce import named_datasets, named_tiers, reproduce_tables, settings_for
+from xlt_lib.reproduction.tables import caption
 
 
 def test_data_sets_by_task():
@@ -105,6 +109,17 @@ def test_a_model_of_several_tasks_has_the_other_settings_beside():
     made = settings_for([1, 2, 3], train_rows=7)
     for n, setting in made.items(): assert {s.task for s in (setting, *setting.beside)} == {"ner", "sentiment", "mt"} and all(s.train_rows == 7 for s in setting.beside), n
     assert settings_for([4])[4].beside == ()
+
+
+def test_rows_for_other_losses_can_be_fewer_and_the_command_under_a_table_says_so():
+    from xlt_lib.reproduction.report import Saved
+    from xlt_lib.reproduction.report_formats import _command
+    usual, fewer = (settings_for([2], other_rows=n, also_tested=["ntrex128"] if n else ())[2] for n in (None, 60))
+    assert (usual.other_rows, fewer.other_rows) == (Setting(()).other_rows, 60) and "other loss" not in caption(2, paper("first"), usual, 1)
+    assert "at most 60 rows for each other loss a language" in caption(2, paper("first"), fewer, 1).lower()
+    line = lambda s: _command(Saved("table", 2, "x", "", "", (), ({"cell": {"seed": 0, "setting": asdict(s)}},), (), ()))
+    assert "--other-rows 60 --also-test ntrex128" in line(fewer) and "--other-rows" not in line(usual)
+    with pytest.raises(DataError, match="other_rows"): settings_for([2], other_rows=0)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "figures/first").glob("*.jsonl")), ids=lambda f: f.stem)

@@ -84,6 +84,7 @@ def reproduce_options(p):
     p.add_argument("--encoder", metavar="tiny|ID|DIR", help="tiny (ours), an id on the Hub, or a folder (default: tiny, or xlm-roberta-base for --size paper)")
     p.add_argument("--train-rows", type=int, metavar="N", help="at most so many labelled rows a language, after sampling (default: 1000 for the world, but all its pairs; else all)")
     p.add_argument("--test-rows", type=int, metavar="N", help="at most so many test rows a language (default: all)")
+    p.add_argument("--other-rows", type=int, metavar="N", help="at most so many rows a language for each auxiliary loss and for the adversary (default: 500; 100 for Figure 2)")
     p.add_argument("--also-test", nargs="+", default=[], metavar="NAME", help="data sets on whose test rows the models are measured, too: ntrex128")
     p.add_argument("--joint", action="store_true", default=None, help="also one model for all three tasks (on the world's paper languages it is there anyway)")
     p.add_argument("--results", default="results", metavar="DIR", help="where finished cells are kept: the same command goes on from them (default: %(default)s)")
@@ -210,7 +211,7 @@ def _first_paper(a, tables, figures, report):
         agreed, named = (lambda cells: agree(cells, a.yes)), {d.partition("=")[0] for d in datasets}
         if source == "hub": datasets = [*datasets, *(d for d in PAPER_DATA if d.partition("=")[0] not in named)]
     reproduce(tables, figures, a.scenario, a.seeds, source, datasets, encoder, languages=a.languages, labels=a.labels, train_rows=a.train_rows,
-              test_rows=a.test_rows, also_tested=a.also_test, joint=a.joint, results=a.results, out=a.out, report=report, agreed=agreed, workers=a.workers)
+              test_rows=a.test_rows, other_rows=a.other_rows, also_tested=a.also_test, joint=a.joint, results=a.results, out=a.out, report=report, agreed=agreed, workers=a.workers)
 
 
 COMMANDS = {    # name → what it is about, its options, its work

@@ -69,6 +69,7 @@ def reproduce(
     labels: list[str] = (),
     train_rows: int | None = None,
     test_rows: int | None = None,
+    other_rows: int | None = None,
     also_tested: list[str] = (),
     joint: bool | None = None,
     results: str | Path = "results",
@@ -83,10 +84,10 @@ def reproduce(
     tables, figures = list(ROWS) if tables is None else tables, list(FIGURES) if figures is None else figures
     check_counts(seeds=seeds, workers=workers)
     rows = train_rows or (WORLD_ROWS if source == "world" else None)
-    settings = settings_for(tables, scenario, source, datasets, encoder_name, languages=languages, labels=labels, train_rows=train_rows, test_rows=test_rows,
+    settings = settings_for(tables, scenario, source, datasets, encoder_name, languages=languages, labels=labels, train_rows=train_rows, test_rows=test_rows, other_rows=other_rows,
                             also_tested=also_tested, joint=joint)
     wanted = {n: cells_of(n, paper("first"), settings[n], seeds) for n in tables}
-    told = dict(scenario=scenario, seeds=seeds, source=source, datasets=datasets, encoder_name=encoder_name, languages=languages, train_rows=train_rows, test_rows=test_rows)
+    told = dict(scenario=scenario, seeds=seeds, source=source, datasets=datasets, encoder_name=encoder_name, languages=languages, train_rows=train_rows, test_rows=test_rows, other_rows=other_rows)
     makers, files = {n: figure(n) for n in figures}, []
     if agreed: agreed([c for group in wanted.values() for c in group] or cells_of(1, paper("first"), settings_for([1], scenario, source, datasets, encoder_name, train_rows=rows)[1], seeds))
     folder = open_aside(encoder_name, bar)

@@ -14,6 +14,7 @@ from shlex import quote
 from xml.etree import ElementTree
 
 from ..data.display import write_whole
+from .experiments import Setting
 from .papers import Paper, paper
 from .report import Saved, facts, read_folder, tidy
 from .verdicts import OUTCOMES, Verdict, verdicts
@@ -159,7 +160,8 @@ def _command(s):
         tiers = {t: ",".join(c for c, x in told["tiers"] if x == t) for t in ("high", "medium", "low")}
         own += [("--source", ["CORPORA"]), ("--datasets", [f"{t}={d}" for t, d in told.get("datasets", ())]), ("--encoder", [told.get("encoder", "tiny")]),
                 ("--languages", [f"{t}={codes}" for t, codes in tiers.items() if codes]), ("--labels", told.get("labels", ()))]
-    own += [(f"--{k.replace('_', '-')}", [told[k]]) for k in ("train_rows", "test_rows") if told.get(k)]
+    own += [(f"--{k.replace('_', '-')}", [told[k]]) for k in ("train_rows", "test_rows", "other_rows") if told.get(k) and told[k] != getattr(Setting(()), k)]
+    own += [("--also-test", told.get("also_tested", ()))]
     return "xlt reproduce " + " ".join(f"{name} {' '.join(quote(' '.join(str(v).split())) for v in values)}" for name, values in own if values)
 
 # %% ../../nbs/7_reproduction/23_report_formats.ipynb #32ae0e3f

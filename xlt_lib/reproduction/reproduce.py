@@ -87,13 +87,15 @@ def settings_for(
     labels: list[str] = (),             # of Table 2; none named: the paper's, negative and positive
     train_rows: int | None = None,      # at most so many labelled rows a language, after sampling; None: `WORLD_ROWS` of the world, else all
     test_rows: int | None = None,       # at most so many test rows a language
+    other_rows: int | None = None,      # at most so many POS rows a language, and so many unlabelled ones; None: the `Setting`'s own
     also_tested: list[str] = (),        # data sets on whose test rows a table's models are measured, too
     joint: bool | None = None,          # also a model for all tasks; None: on the world, with the paper's languages
 ) -> dict[int, Setting]:                # table → what its cells share
     "What the words of a command mean. Raises `DataError` for a mistake that can be known before anything is opened."
     _check(numbers, scenario, source)
-    check_counts(train_rows=train_rows, test_rows=test_rows)
+    check_counts(train_rows=train_rows, test_rows=test_rows, other_rows=other_rows)
     rest = dict(scenario=scenario, source=str(source), datasets=named_datasets(datasets), encoder=str(encoder_name), train_rows=train_rows, test_rows=test_rows)
+    if other_rows: rest["other_rows"] = other_rows
     tiers, tasks = named_tiers(languages), {n: paper("first").table(n).task for n in numbers}
     if joint is None: joint = source == "world" and not tiers
     several = [n for n in numbers if joint and any(method(name).tasks == "all" for name in ROWS[n].values())]
@@ -176,6 +178,7 @@ def reproduce_tables(
     labels: list[str] = (),
     train_rows: int | None = None,
     test_rows: int | None = None,
+    other_rows: int | None = None,
     also_tested: list[str] = (),
     joint: bool | None = None,
     results: str | Path = "results",
@@ -187,7 +190,7 @@ def reproduce_tables(
     "Runs what some tables need and is not there yet, prints them, and saves them with their records."
     check_counts(seeds=seeds, workers=workers)
     settings = settings_for(numbers, scenario, source, datasets, encoder_name, languages=languages, labels=labels, train_rows=train_rows,
-                            test_rows=test_rows, also_tested=also_tested, joint=joint)
+                            test_rows=test_rows, other_rows=other_rows, also_tested=also_tested, joint=joint)
     wanted = {n: cells_of(n, paper("first"), settings[n], seeds) for n in numbers}
     done = run_together(wanted, [], open_aside(encoder_name, bar), results, workers, bar, say)
     files = save_tables(wanted, done, settings, seeds, out, say)

@@ -111,7 +111,8 @@ def _shown_gain(found):
 def caption(number: int, paper: Paper, setting: Setting, seeds: int) -> str:
     "What a reader must know before comparing: data, scenario, encoder, seeds, and whose numbers are whose."
     data = "the embedded world (synthetic)" if setting.source == "world" else ", ".join(f"{t}: {d}" for t, d in setting.datasets) or Path(setting.source).name
-    caps = ", ".join(f"at most {n} {what} a language" for n, what in ((setting.train_rows, "training rows"), (setting.test_rows, "test rows")) if n)
+    caps = ", ".join(f"at most {n} {what} a language" for n, what in (
+        (setting.train_rows, "training rows"), (setting.test_rows, "test rows"), (setting.other_rows if setting.other_rows != Setting(()).other_rows else None, "rows for each other loss")) if n)
     spread = f"mean ± 95 % t interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
     return (f"Table {number} of the first paper, scenario {setting.scenario}: paper | measured. {_measure(paper.table(number), setting)}, in points. "
             f"Measured: {spread}; another seed is another sample, another head and another order. Data: {data}. Encoder: {Path(setting.encoder).name}. "
