@@ -26,9 +26,9 @@ from ..encoders.workers import cores, worker_pool
 from ..evaluation.parallel import NEAREST, WAYS, dots_of, draw_views, halves_of, measure_sides, sides_of, translations
 from ..evaluation.statistics import compare_seeds, seed_interval
 from .experiments import METHODS, Cell, Setting, method
-from .figure2 import VERDICTS, data_and_encoder, judge, low_tier, save_figure, stem
 from .grid import open_aside, tiers_of
 from .material import Corpora
+from .observations import VERDICTS, data_and_encoder, judge, low_tier, save_figure, stem
 from .papers import paper
 from .reproduce import named_datasets, named_tiers
 from .runs import PACKAGES, Result, commit, key_of, left_out, open_all, read_result, score_cell, train_cell, write_result
