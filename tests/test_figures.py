@@ -23,10 +23,11 @@ from xlt_lib.evaluation.statistics import Difference, compare_seeds
 from xlt_lib.reproduction import conditions
 from xlt_lib.reproduction.experiments import Cell, Setting
 from xlt_lib.reproduction.figure2 import SHARES, cells_of_figure2, curve_cells, curve_rows, curve_scores, draw_curves, reproduce_figure2, whole
-from xlt_lib.reproduction.figure3 import AFTER, BEFORE, View, read_view, reproduce_figure3, view, view_claims, view_rows
+from xlt_lib.reproduction.figure3 import AFTER, reproduce_figure3, view_claims, view_rows
 from xlt_lib.reproduction.material import Corpora
 from xlt_lib.reproduction.observations import MEAN, VERDICTS, curve_claims, judge, low_tier
 from xlt_lib.reproduction.runs import run_cell
+from xlt_lib.reproduction.views import BEFORE, View, read_view, view
 
 matplotlib.use("agg")
 THREE = (("en", "high"), ("sw", "low"), ("yo", "low"))
