@@ -148,7 +148,8 @@ def fit_pieces(
     def work(first, last, rate, state):
         fasttext_chunk(ids, ends, first, last, inner, outer, pieces.starts, pieces.rows, pieces.echo, keep, chance, other,
                        recipe.window, recipe.negatives, rate, state)
-    run_chunks(work, plan_chunks(ends, recipe.epochs, recipe.rate, 0.0, recipe.seed), recipe.threads, bar)
+    try: run_chunks(work, plan_chunks(ends, recipe.epochs, recipe.rate, 0.0, recipe.seed), recipe.threads, bar)
+    except ZeroDivisionError: inner[:] = np.nan     # what compiled code raises for a score that is no number
     if np.isfinite(inner).all(): return inner
     raise DataError("vectors that grew beyond all numbers", found=f"rate {recipe.rate:g}", expected="finite vectors",
                     remedy="Lower the rate, or take more buckets so that fewer pieces share one")
