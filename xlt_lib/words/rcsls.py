@@ -39,7 +39,7 @@ def cut_spectrum(w: np.ndarray) -> np.ndarray:
 class RcslsRecipe:
     "How the loss is followed downhill."
     rounds: int = 30            # steps over the whole dictionary (Joulin et al. take 10 and up, choosing on a validation dictionary)
-    rate: float = 1.0           # first step size; halved whenever the loss would rise (as in their code)
+    rate: float = 10.0          # first step size of the mean loss; halved whenever the loss would rise (halving as in their code)
     least_rate: float = 1e-3    # below this it is done
     neighbours: int = 10        # of CSLS
     frequent: int = 20_000      # words of each side that may be neighbours (theirs: 200,000)
