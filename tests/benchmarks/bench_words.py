@@ -1,11 +1,12 @@
 """How fast is word2vec's training beside gensim's, in how much memory, and are the vectors as good? Run `python tests/benchmarks/bench_words.py`.
 
-The same English words and settings for both, each run in a process of its own; skip-gram and CBOW, one and two threads. Ours is timed as a whole
-(vocabulary, numbers, training), of gensim only `train` counts, so that ratios are rather too low than too high. Memory is the peak of the process.
-Quality: Spearman's rho on WordSim-353; how many of ten neighbours two runs share; and P@1 between two halves of the corpus: vectors are trained on each
-half alone, laid over each other by a rotation learned from every other frequent word, and the remaining words must find themselves (the halves have seeds of their own: frequent words stand in the same
-rows of both, and would find each other by equal first vectors alone). Needs a folder of
-real corpora, as bench_fasttext.py does. Exits 1 if quality is not within the noise of the seeds, never because of time.
+The same English words and settings for both, each run in a process of its own; skip-gram and CBOW (or the one that is named), one and two
+threads. Ours is timed as a whole (vocabulary, numbers, training), of gensim only `train` counts, so that ratios are rather too low than too high.
+Memory is the peak of the process. Quality: Spearman's rho on WordSim-353; how many of ten neighbours two runs share; and P@1 between two halves
+of the corpus: vectors are trained on each half alone, laid over each other by a rotation learned from every other frequent word, and the
+remaining words must find themselves. (The halves have seeds of their own: frequent words stand in the same rows of both, and would find each
+other by equal first vectors alone.) Needs a folder of real corpora, as bench_fasttext.py does. Exits 1 if quality is not within the noise of the
+seeds, never because of time.
 """
 import json
 import os
@@ -107,7 +108,7 @@ def main():
         print(f"{sum(map(len, rows)):,} English words, {SETTINGS}; medians of {SEEDS} runs", flush=True)
         run = lambda who, a, threads, seed, part="all": measured(who, a, f"{folder}/{part}", threads, seed, folder)
         good = []
-        for a in ("skipgram", "cbow"):
+        for a in sys.argv[1:] or ("skipgram", "cbow"):
             runs = {(who, a, threads, seed): run(who, a, threads, seed) for threads in (1, 2) for seed in range(SEEDS) for who in ("ours", "gensim")}
             speed(a, runs)
             parts = {(who, a): [[run(who, a, 2, seed + more, part)["vectors"] for part, more in (("even", 0), ("odd", 100))] for seed in range(2 * SEEDS)] for who in ("ours", "gensim")}

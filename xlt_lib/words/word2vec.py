@@ -26,7 +26,6 @@ _BY27, _BY30, _BY31, _BY32, _BY40 = (np.uint64(n) for n in (27, 30, 31, 32, 40))
 _LOW_BITS = np.uint64(2 ** 32 - 1)
 jit = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")   # threads run side by side; sums in any order; no check of divisors
 
-
 @jit
 def bits_of(state):
     "64 random bits from a state, which is a counter that the caller moves on by `GOLDEN`."
@@ -34,12 +33,10 @@ def bits_of(state):
     z = (z ^ (z >> _BY27)) * _B
     return z ^ (z >> _BY31)
 
-
 @jit
 def share_of(bits):
     "A number from 0 up to 1 out of the highest 24 bits."
     return np.float32(bits >> _BY40) * np.float32(2.0 ** -24)
-
 
 @jit
 def below(bits, n):
@@ -55,8 +52,6 @@ def keep_chances(
     if not sample: return np.ones(len(counts), np.float32)
     ratio = sample * counts.sum() / counts
     return (np.sqrt(ratio) + ratio).astype(np.float32)
-
-
 
 # %% ../../nbs/2_words/05_word2vec.ipynb #231da10f
 def noise_table(
@@ -80,8 +75,6 @@ def draw(bits, chance, other):
     slot = below(bits, chance.size)
     return slot if np.float32(bits & _LOW_BITS) * np.float32(2.0 ** -32) < chance[slot] else np.int64(other[slot])
 
-
-
 # %% ../../nbs/2_words/05_word2vec.ipynb #41d5ff8f
 @jit
 def thin(ids, start, end, keep, kept, state):
@@ -93,7 +86,6 @@ def thin(ids, start, end, keep, kept, state):
             kept[n] = ids[i]
             n += 1
     return n, state
-
 
 
 
@@ -134,7 +126,6 @@ def skipgram_chunk(ids, ends, first, last, inner, outer, keep, chance, other, wi
                 state = learn(hidden, outer, np.int64(kept[i]), negatives, chance, other, rate, step, state)
                 for k in range(hidden.size): inner[word, k] += step[k]
 
-
 @jit
 def cbow_chunk(ids, ends, first, last, inner, outer, keep, chance, other, window, dynamic, negatives, rate, state):
     "The same for CBOW: one guess a place, from the mean of the neighbours, each of which moves by the whole step."
@@ -157,7 +148,6 @@ def cbow_chunk(ids, ends, first, last, inner, outer, keep, chance, other, window
             for j in range(low, high):
                 if j == i: continue
                 for k in range(hidden.size): inner[kept[j], k] += step[k]
-
 
 CHUNKS = {"skipgram": skipgram_chunk, "cbow": cbow_chunk}
 
@@ -232,7 +222,6 @@ def first_rows(
     rows -= np.float32(0.5)
     rows *= np.float32(2 * reach / width)
     return rows
-
 
 def train_on(
     ids: np.ndarray, ends: np.ndarray,      # from `encode_corpus`
