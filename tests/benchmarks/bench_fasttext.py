@@ -8,7 +8,6 @@ noise of the seeds, never because of time.
 """
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,11 @@ def similarity():
     return [(a.lower(), b.lower(), float(s)) for a, b, s in (line.split("\t") for line in lines if not line.startswith("#"))]
 
 
+def peak_memory():
+    "MB that this process held at most. Not `ru_maxrss`: that of a child begins with what its parent held."
+    return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+
+
 def ours(rows, threads, seed):
     "Our vectors and the seconds of the whole call; compiled code is loaded before."
     from xlt_lib.words.fasttext import FastTextRecipe, train_fasttext
@@ -67,7 +71,7 @@ def one(who, corpus, threads, seed, out):
     from xlt_lib.words.vectors import write_vectors
     rows = [line.split(" ") for line in Path(corpus).read_text("utf-8").splitlines()]
     vectors, seconds = {"ours": ours, "gensim": gensims}[who](rows, threads, seed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     write_vectors(vectors, out, binary=True)
     print(json.dumps({"seconds": seconds, "MB": peak, "words": sum(map(len, rows)) * SETTINGS["epochs"]}))
 

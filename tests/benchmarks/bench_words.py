@@ -10,7 +10,6 @@ seeds, never because of time.
 """
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_fasttext import common, english, rho, similarity
+from bench_fasttext import common, english, peak_memory, rho, similarity
 
 SEEDS, SETTINGS = 3, dict(width=100, window=5, negatives=5, epochs=5, rate=0.025, sample=1e-3, noise=0.75, min_count=5)
 
@@ -50,7 +49,7 @@ def one(who, architecture, corpus, threads, seed, out):
     from xlt_lib.words.vectors import write_vectors
     rows = [line.split(" ") for line in Path(corpus).read_text("utf-8").splitlines()]
     vectors, seconds = {"ours": ours, "gensim": gensims}[who](rows, architecture, threads, seed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     write_vectors(vectors, out, binary=True)
     print(json.dumps({"seconds": seconds, "MB": peak, "words": sum(map(len, rows)) * SETTINGS["epochs"]}))
 

@@ -15,7 +15,8 @@ from ..data.errors import DataError
 # %% ../../nbs/2_words/01_segmentation.ipynb #6b2b7970
 SEGMENTERS = {"zh": "jieba", "ja": "janome"}      # languages that are written without blanks → the package that cuts them
 UNSPACED = ("bo", "dz", "km", "lo", "my", "th")   # written without blanks between words, too; nothing here cuts them
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]+(?:['\-ʼ‑·״׳][\p{L}\p{M}\p{N}\u200c\u200d]+)*")   # 200c, 200d: joiners inside a word of hi, te, fa
+_RUN = r"[\p{L}\p{M}\p{N}\u200c\u200d]+"                     # 200c, 200d: joiners inside a word of hi, te, fa
+_WORD = regex.compile(rf"{_RUN}(?:['\-ʼ‑·״׳]{_RUN})*")
 
 # %% ../../nbs/2_words/01_segmentation.ipynb #868b39c3
 def segmentation(
@@ -32,7 +33,8 @@ def segmentation(
 def _cutter(name):
     "A function from a text to its pieces. Loading a dictionary takes a second or two, so each is loaded once."
     if name == "unicode words": return _WORD.findall
-    if find_spec(name) is None: raise DataError("a language that needs a segmenter", expected=f"the package {name}", remedy=f"pip install {name}")
+    if find_spec(name) is None: raise DataError("a language that needs a segmenter", expected=f"the package {name}",
+                                                remedy=f"pip install {name}")
     if name == "jieba":
         import jieba, logging
         jieba.setLogLevel(logging.WARNING)

@@ -78,8 +78,8 @@ class Vectors:
         vector = self[word] if isinstance(word, str) else np.asarray(word, np.float32)
         lengths = np.linalg.norm(self.matrix, axis=1) * np.linalg.norm(vector)
         cosine = self.matrix @ vector / np.where(lengths > 0, lengths, 1)
-        order = [i for i in np.argsort(-cosine, kind="stable")[:k + 1] if self.words[i] != word] if isinstance(word, str) else np.argsort(-cosine, kind="stable")
-        return [(self.words[i], float(cosine[i])) for i in order[:k]]
+        order, itself = np.argsort(-cosine, kind="stable")[:k + 1], word if isinstance(word, str) else None
+        return [(self.words[i], float(cosine[i])) for i in order if self.words[i] != itself][:k]
 
 
 def _twice(words):
@@ -96,13 +96,15 @@ def read_vectors(
 ) -> Vectors:
     "Reads vectors. Raises `DataError` for a wrong header, ragged rows, a word twice, NaN, other encodings, a file cut short."
     head, binary = _look(path)
-    if head and 0 in head: raise DataError("a header that promises nothing", file=path, line=1, found=head, expected="words and width above 0")
+    if head and 0 in head: raise DataError("a header that promises nothing", file=path, line=1, found=head,
+                                           expected="words and width above 0")
     words, numbers = {}, array("f")
     rows = _binary_rows(path, *head) if binary else _text_rows(path, head)
     for place, word, row in rows:
         if word in words: raise DataError("a word with two vectors", file=path, line=place, found=word, expected="one a word",
                                           remedy=f"The other is number {words[word] + 1}; drop one of them")
-        if not np.isfinite(row).all(): raise DataError("a vector that is no number", file=path, line=place, found=word, expected="finite numbers")
+        if not np.isfinite(row).all(): raise DataError("a vector that is no number", file=path, line=place, found=word,
+                                                       expected="finite numbers")
         words[word] = len(words)
         numbers.frombytes(row.tobytes())
         if len(words) == most: break
@@ -121,7 +123,8 @@ def _look(path):
 
 
 def _wrong_header(path, head, rows):
-    return DataError("a header that counts other rows", file=path, line=1, found=f"{head[0]} {head[1]}", expected=f"{rows} {head[1]}, as there are {rows:,} rows",
+    return DataError("a header that counts other rows", file=path, line=1, found=f"{head[0]} {head[1]}",
+                     expected=f"{rows} {head[1]}, as there are {rows:,} rows",
                      remedy="Was the file fetched whole? If it was, correct its first line")
 
 # %% ../../nbs/2_words/03_vectors.ipynb #edfc6db8
@@ -131,8 +134,8 @@ def _text_rows(path, head):
     for line, text in text_lines(path):
         if head and line == 1 or not text.strip(): continue
         number, fields = number + 1, text.rstrip(" ").split(" ")
-        if head and number > head[0]: raise DataError("more rows than the header counts", file=path, line=line, found=fields[0], expected=f"{head[0]:,} rows",
-                                                      remedy="Correct the first line")
+        if head and number > head[0]: raise DataError("more rows than the header counts", file=path, line=line, found=fields[0],
+                                                      expected=f"{head[0]:,} rows", remedy="Correct the first line")
         width = width or len(fields) - 1
         yield line, *_row(path, line, fields, width)
 
@@ -152,8 +155,9 @@ def _row(path, line, fields, width):
 
 
 def _is_number(field):
-    try: return bool(float(field)) or True
+    try: float(field)
     except ValueError: return False
+    return True
 
 # %% ../../nbs/2_words/03_vectors.ipynb #0b7830c4
 def _binary_rows(path, count, width):

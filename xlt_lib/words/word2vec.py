@@ -176,7 +176,8 @@ class WordRecipe:
             if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
                 raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a whole number above 0")
         for name in ("rate", "least_rate", "sample", "noise"):
-            if not 0 <= getattr(self, name) < math.inf: raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a number from 0 on")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a number from 0 on")
 
 # %% ../../nbs/2_words/05_word2vec.ipynb #528e4e0c
 def plan_chunks(
@@ -235,7 +236,8 @@ def train_on(
     def work(first, last, rate, state):
         chunk(ids, ends, first, last, inner, outer, keep, chance, other, recipe.window, recipe.dynamic, recipe.negatives, rate, state)
     run_chunks(work, plan_chunks(ends, recipe.epochs, recipe.rate, recipe.least_rate, recipe.seed), recipe.threads, bar)
-    if not np.isfinite(inner).all(): raise DataError("training ran away", found=f"rate={recipe.rate}", expected="finite vectors", remedy="Lower the rate")
+    if not np.isfinite(inner).all(): raise DataError("training ran away", found=f"rate={recipe.rate}", expected="finite vectors",
+                                                     remedy="Lower the rate")
     return inner, outer
 
 # %% ../../nbs/2_words/05_word2vec.ipynb #29c2a425
