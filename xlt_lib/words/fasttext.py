@@ -155,7 +155,7 @@ def fit_pieces(
                     remedy="Lower the rate, or take more buckets so that fewer pieces share one")
 
 # %% ../../nbs/2_words/07_fasttext.ipynb #d23c8626
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SubwordVectors(Vectors):
     "Word vectors that come with the vectors of their pieces: see `vector`."
     buckets: np.ndarray     # (rows,) sorted: the bucket of each row of `pieces`
@@ -180,7 +180,8 @@ class SubwordVectors(Vectors):
         "The rows of those pieces that have one."
         wanted = np.array([piece_number(p, self.modulo) for p in pieces], np.int64)
         at = np.searchsorted(self.buckets, wanted)
-        return at[np.append(self.buckets, -1)[at] == wanted]
+        at = np.where(at < len(self.buckets), at, 0)
+        return at[self.buckets[at] == wanted] if len(self.buckets) else at[:0]
 
     def write(self, path: str | Path) -> Path:
         "Writes words, vectors and pieces into one file of numpy's npz format, whole or not at all."
