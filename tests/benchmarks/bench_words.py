@@ -58,7 +58,7 @@ def measured(who, architecture, corpus, threads, seed, folder):
     "The same in a process of its own, with its vectors."
     from xlt_lib.words.vectors import read_vectors
     out = f"{folder}/{who}.bin"
-    told = subprocess.run([sys.executable, __file__, "one", who, architecture, corpus, str(threads), str(seed), out], check=True, capture_output=True, text=True,
+    told = subprocess.run([sys.executable, __file__, "one", who, architecture, corpus, str(threads), str(seed), out], check=True, stdout=subprocess.PIPE, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}).stdout
     return json.loads(told.splitlines()[-1]) | {"vectors": read_vectors(out)}
 
