@@ -14,6 +14,8 @@ _HOME = {
     "Scenario": "data.sampling", "SCENARIOS": "data.sampling",
     "check": "data.checks",
     "score_spans": "evaluation.metrics", "score_labels": "evaluation.metrics",
+    "words_of": "words.segmentation", "Vectors": "words.vectors", "read_vectors": "words.vectors", "write_vectors": "words.vectors",
+    "train_word2vec": "words.word2vec", "WordRecipe": "words.word2vec",
     "encoder": "encoders.pretraining", "fine_tune": "transfer.finetuning", "predict": "app.predict",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
