@@ -168,3 +168,16 @@ def test_the_conclusions_in_readme_follow_from_the_records():
     assert f"not the reversed gradient (-{between('adversarial', 'control', low):.1f} against its own" in text
     assert f"not the auxiliary tasks ({between('multitask', 'multilingual', low):.1f} points)" in text
     assert f"not the whole framework (-{between('framework', 'monolingual', low):.1f} against" in text
+
+
+def test_what_readme_says_of_table_2_follows_from_its_records():
+    "How many of seven questions in each study on real files have an answer after Holm's correction, and which."
+    from xlt_lib.reproduction.records import SavedTable, answers
+    arrows = [("multilingual", "monolingual"), ("cross_lingual", "multilingual"), ("control", "multilingual"), ("adversarial", "control"),
+              ("multitask", "multilingual"), ("framework", "multitask"), ("framework", "monolingual")]
+    studies = [SavedTable(f.stem, f.parent) for f in sorted((ROOT / "figures/first").glob("table2_*_real_*.jsonl"))]
+    told = [a for study in studies for a in answers(study.pairs, [(*arrow, "") for arrow in arrows], "macro-F1")]
+    shown = [a for a in told if a["verdict"] != "not shown"]
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"Of {len(told)} questions (seven arrows between methods, five studies) {len(shown)} has an answer" in text and len(studies) == 5
+    assert [(a["difference"], a["verdict"]) for a in shown] == [("cross_lingual − multilingual", "no: the reverse")]
