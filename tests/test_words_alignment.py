@@ -193,3 +193,17 @@ def test_distances_do_not_see_turns_but_see_other_spaces():
     theirs = ot.gromov.gromov_wasserstein2(1 - u @ u.T, 1 - v @ v.T, even, even, "square_loss")
     assert gromov_wasserstein(a, other, 40) == pytest.approx(theirs, rel=1e-3) and gromov_wasserstein(a, a, 40) < 1e-9
     with pytest.raises(DataError, match="too few words"): laplacian_spectrum(a, 5)
+
+
+@pytest.mark.parametrize("wrong", [dict(neighbours=0), dict(neighbours=-3), dict(neighbours=2.5), dict(block=0), dict(block=-1), dict(k=0)])
+def test_counts_that_compiled_code_would_take_for_granted_are_looked_at(wrong):
+    x = np.random.default_rng(0).normal(size=(40, 5))
+    with pytest.raises(DataError, match="not a number"): csls_nearest(x, x, **wrong)
+    if "neighbours" not in wrong:
+        with pytest.raises(DataError, match="not a number"): nearest(x, x, **wrong)
+
+
+@pytest.mark.parametrize("penalty", [np.zeros(3), np.zeros((40, 1)), np.full(40, np.nan), np.full(40, np.inf)])
+def test_a_penalty_has_one_finite_number_a_key(penalty):
+    x = np.random.default_rng(0).normal(size=(40, 5))
+    with pytest.raises(DataError, match="penalty"): nearest(x, x, 1, penalty)

@@ -88,3 +88,7 @@ def test_counts_that_cannot_be(text):
     with pytest.raises(DataError): train_glove([["alone"]] * 9, QUICK)       # sentences of one word have no pairs
     with pytest.raises(DataError): train_glove([], QUICK)
     with pytest.raises(DataError, match="Lower the rate"): fit_glove(counts_of(text)[1], GloveRecipe(width=4, rate=1e30))
+
+
+def test_counts_must_be_square():
+    with pytest.raises(DataError, match="not square"): fit_glove(np.ones((2, 3)), GloveRecipe(width=4, epochs=2))

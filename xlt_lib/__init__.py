@@ -16,6 +16,8 @@ _HOME = {
     "score_spans": "evaluation.metrics", "score_labels": "evaluation.metrics",
     "words_of": "words.segmentation", "Vectors": "words.vectors", "read_vectors": "words.vectors", "write_vectors": "words.vectors",
     "train_word2vec": "words.word2vec", "WordRecipe": "words.word2vec",
+    "train_glove": "words.glove", "GloveRecipe": "words.glove", "train_fasttext": "words.fasttext", "FastTextRecipe": "words.fasttext",
+    "SubwordVectors": "words.fasttext",
     "encoder": "encoders.pretraining", "fine_tune": "transfer.finetuning", "predict": "app.predict",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604

@@ -72,6 +72,7 @@ def fit_glove(
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:    # float32 (words, width + 1) twice, with b as the last number; the loss of each epoch
     "Fits GloVe's equation to counts. Raises `DataError` if there are none, or if the steps were too large."
     counts, n = coo_array(counts), counts.shape[0]
+    if counts.shape != (n, n): raise DataError("counts that are not square", found=counts.shape, expected="a row and a column for each word")
     if not counts.nnz or counts.data.min() <= 0:
         raise DataError("no counts, or some that are not above 0", found=f"{counts.nnz} pairs", expected="pairs that meet")
     (rows, columns), logs = counts.coords, np.log(counts.data).astype(np.float32)

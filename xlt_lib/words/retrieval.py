@@ -53,11 +53,12 @@ def _best_of_rows(s, penalty, values, ids):
 def _empty(rows, k): return np.full((rows, k), -np.inf, np.float32), np.zeros((rows, k), np.int32)
 
 
-def _sides(a, b, k):
-    "Both sides with rows of length 1. Raises `DataError` unless they fit together and k is a number of neighbours."
+def _sides(a, b, *counts):
+    "Both sides with rows of length 1. Raises `DataError` unless they fit together and the counts are whole numbers above 0: compiled code looks at nothing."
     a, b = unit(a, "queries"), unit(b, "keys")
     if a.shape[1] != b.shape[1]: raise DataError("two sides of unequal width", found=f"{a.shape[1]} and {b.shape[1]}", expected="vectors of one space")
-    if not (isinstance(k, (int, np.integer)) and k >= 1): raise DataError("not a number of neighbours", found=k, expected="1 or more")
+    for n in counts:
+        if not (isinstance(n, (int, np.integer)) and n >= 1): raise DataError("not a number of neighbours, or of rows", found=n, expected="1 or more")
     return a, b
 
 # %% ../../nbs/2_words/10_retrieval.ipynb #9eb09277
@@ -69,8 +70,10 @@ def nearest(
     block: int = BLOCK, # queries in memory at a time
 ) -> tuple[np.ndarray, np.ndarray]:     # (queries, k) rows of `b`, best first, and their cosines less the penalty
     "The k keys with the largest cosine for each query; of equal ones the first. Memory for one block of cosines, not for all."
-    a, b = _sides(a, b, k)
+    a, b = _sides(a, b, k, block)
     penalty = np.zeros(len(b), np.float32) if penalty is None else np.ascontiguousarray(penalty, np.float32)
+    if penalty.shape != (len(b),) or not np.isfinite(penalty).all():
+        raise DataError("a penalty that does not fit", found=penalty.shape, expected=f"({len(b)},), finite numbers, one a key")
     values, ids = _empty(len(a), min(k, len(b)))
     for i in range(0, len(a), block): _best_of_rows(a[i:i + block] @ b.T, penalty, values[i:i + block], ids[i:i + block])
     return ids, values
@@ -129,7 +132,7 @@ def csls_nearest(
     block: int = BLOCK,     # queries in memory at a time
 ) -> tuple[np.ndarray, np.ndarray]:     # (queries, k) rows of `b`, best first, and their CSLS
     "The k keys with the largest CSLS for each query, exactly, in one pass over the cosines; queries without a proof get a second."
-    a, b = _sides(a, b, k)
+    a, b = _sides(a, b, k, neighbours, block)
     if k > KEPT: raise DataError("too many neighbours", found=k, expected=f"at most {KEPT}", remedy="Use `nearest` with a penalty")
     here, there, kept = min(neighbours, len(b)), min(neighbours, len(a)), min(KEPT, len(b))
     own, popular = _empty(len(a), here), _empty(len(b), there)
