@@ -94,7 +94,7 @@ def heard(monkeypatch):
 
 def test_everything_goes_in_the_order_in_which_nothing_is_done_twice(heard, tmp_path):
     everything.reproduce([1, 4], [1, 2, 3], out=tmp_path, say=lambda line: None, agreed=lambda cells: heard.append(("agreed", len({c.method for c in cells}) > 5)))
-    assert heard == [("agreed", True), ("encoder", "tiny"), ("figure 1", 1000, 1), ("figure 3", 1000, 1), ("grid", [1, 4], [("curve", None, 3)], 1000),
+    assert heard == [("agreed", True), ("encoder", "tiny"), ("figure 1", 1000, 3), ("figure 3", 1000, 3), ("grid", [1, 4], [("curve", None, 3)], 1000),
                      ("tables", [1, 4]), ("figure 2", None, 3), ("report", "first")]
 
 
