@@ -207,3 +207,11 @@ def test_counts_that_compiled_code_would_take_for_granted_are_looked_at(wrong):
 def test_a_penalty_has_one_finite_number_a_key(penalty):
     x = np.random.default_rng(0).normal(size=(40, 5))
     with pytest.raises(DataError, match="penalty"): nearest(x, x, 1, penalty)
+
+
+def test_rcsls_wants_rows_of_length_1_on_both_sides():
+    def side(letter, seed, scale=1.0): return Vectors([f"{letter}{i}" for i in range(40)], scale * Vectors([str(i) for i in range(40)], cloud(40, 5, seed)).normalised("unit").matrix)
+    pairs = [(f"a{i}", f"b{i}") for i in range(20)]
+    assert rcsls(side("a", 0), side("b", 1), pairs).method == "rcsls"
+    for a, b in ((side("a", 0, 7.0), side("b", 1)), (side("a", 0), side("b", 1, 7.0))):
+        with pytest.raises(DataError, match="length 1"): rcsls(a, b, pairs)

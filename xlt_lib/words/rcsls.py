@@ -48,7 +48,7 @@ class RcslsRecipe:
 
 def rcsls(a: Vectors, b: Vectors, pairs: Pairs, recipe: RcslsRecipe = RcslsRecipe()) -> Map:    # noqa: B008  (frozen)
     "From Procrustes downhill on the CSLS of the dictionary; the trace has loss and rate. Give both sides with rows of length 1."
-    if not np.allclose(np.linalg.norm(a.matrix[:100], axis=1), 1, atol=1e-3): raise DataError("rows that are not of length 1", remedy='Use .normalised("unit", "centre", "unit")')
+    if not all(np.allclose(np.linalg.norm(v.matrix, axis=1), 1, atol=1e-3) for v in (a, b)): raise DataError("rows that are not of length 1", remedy='Use .normalised("unit", "centre", "unit")')
     i, j = _rows(known_pairs(pairs, a, b), a, b)
     data = a.matrix[i], b.matrix[j], a.matrix[:recipe.frequent], b.matrix[:recipe.frequent], recipe.neighbours
     w, rate, trace = procrustes(a, b, pairs).matrix, recipe.rate, []
