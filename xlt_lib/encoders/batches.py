@@ -132,7 +132,8 @@ class Batches:
         seed: int = 0,
     ):
         self.examples, self.collate, self.tokens, self.rows, self.seed = examples, collate, tokens, rows, seed
-        self.lengths = np.array([len(e["input_ids"]) for e in examples], dtype=np.int64)
+        known = getattr(examples, "lengths", None)      # of rows on disk: to count them would be to read them all
+        self.lengths = np.asarray([len(e["input_ids"]) for e in examples] if known is None else known, dtype=np.int64)
         if not len(examples): raise DataError("nothing to train on", found="no examples")
         if self.lengths.max() > tokens:
             raise DataError("an example is longer than the budget of a batch", found=f"{self.lengths.max()} subwords",
