@@ -11,9 +11,12 @@ from xlt_lib.words.counts import cooccurrences, ppmi, svd_vectors
 from xlt_lib.words.explorer import explore, neighbour_lists
 from xlt_lib.words.fasttext import FastTextRecipe, SubwordVectors, character_ngrams, train_fasttext
 from xlt_lib.words.glove import GloveRecipe
+from xlt_lib.words.isometry import gromov_wasserstein, isospectral, spectrum_gap
 from xlt_lib.words.judging import analogy, judge_analogies, judge_likeness, linear_tagger, spearman, tag_features
 from xlt_lib.words.published import read_fasttext
+from xlt_lib.words.rcsls import RcslsRecipe
 from xlt_lib.words.segmentation import segmentation, words_of
+from xlt_lib.words.self_learning import SelfLearning
 from xlt_lib.words.vectors import Vectors, read_vectors, write_vectors
 from xlt_lib.words.vocabulary import build_vocabulary, encode_corpus
 from xlt_lib.words.word2vec import WordRecipe
@@ -177,3 +180,36 @@ def test_what_stops_in_the_middle_leaves_the_old_file_and_no_part(tmp_path, trou
         raise trouble
     with pytest.raises(type(trouble)): write_whole(path, stops)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+# -- alignment -----------------------------------------------------------------------------------------------------------------------
+def test_recipes_of_alignment():
+    for recipe, names in ((RcslsRecipe, "rounds neighbours frequent"), (SelfLearning, "words neighbours rounds frequent")):
+        for name in names.split():
+            for value in WHOLE: told(f"{name} that cannot be", recipe, **{name: value})
+    for name in ("rate", "least_rate"):
+        for value in (0, -1, NAN): told(f"{name} that cannot be", RcslsRecipe, **{name: value})
+    for name, values in (("patience", (-1, NAN)), ("final", (-1, 0.5)), ("seed", (-1, 0.5)), ("keep", (0, -1, NAN, 1.1)), ("grow", (0, -1, NAN, 1)), ("least", (-1, NAN))):
+        for value in values: told(f"{name} that cannot be", SelfLearning, **{name: value})
+
+
+def cloud(rows, width, seed): return Vectors(tuple(map(str, range(rows))), np.random.default_rng(seed).normal(size=(rows, width)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_distances_of_spaces_of_other_sizes():
+    "Distances that look only within a space take any widths and the words that both have; the one that compares directions does not."
+    a, b = cloud(30, 5, 0), cloud(50, 8, 1)
+    for distance in (isospectral, gromov_wasserstein):
+        assert 0 < distance(a, b, 1000) == distance(a, b.first(30), 30) < np.inf
+        for words in WHOLE: told("words that cannot be", distance, a, b, words)
+    told("unequal width", spectrum_gap, a, b)
+    for share in (0, NAN, 1.5): told("share that cannot be", isospectral, a, b, share=share)
+    told("neighbours that cannot be", isospectral, a, b, neighbours=0)
+    told("too few words for a graph", isospectral, a.first(10), b)
+    told("too few words to match", gromov_wasserstein, a.first(1), b)
+    assert spectrum_gap(cloud(2, 5, 0), a) >= 0         # fewer words than directions
+    nought, none = Vectors(a.words, np.zeros((30, 5))), Vectors((), np.empty((0, 5)))
+    for other in (nought, none): told("without variance", spectrum_gap, a, other)
+    told("no direction", gromov_wasserstein, a, nought)
+    told("no direction", isospectral, a, nought)
