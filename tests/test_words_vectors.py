@@ -108,7 +108,7 @@ BAD = {
     "header counts too many": ("3 2\na 1 2\nb 3 4\n", r"v:1: a header that counts other rows: found '3 2', expected 2 2"),
     "header counts too few": ("1 2\na 1 2\nb 3 4\n", r"v:3: more rows than the header counts"),
     "header of another width": ("2 5\na 1 2\nb 3 4\n", r"v:2: a row of another width: found '2 numbers', expected 5"),
-    "header of nought": ("2 0\na\nb\n", r"v:1: a header that promises nothing"),
+    "header of nought": ("2 0\na\nb\n", r"v:1: a header that cannot be"),
     "twice": ("3 2\na 1 2\nb 1 2\na 3 4\n", r"v:4: a word with two vectors: found 'a'.*number 1"),
     "nan": ("2 2\na 1 2\nb nan 2\n", r"v:3: a vector that is no number: found 'b'"),
     "inf": ("2 2\na 1 2\nb 1 -inf\n", r"v:3: a vector that is no number"),

@@ -7,6 +7,7 @@ __all__ = ['ENTITY_COLOURS', 'width', 'pad', 'write_whole', 'Picture', 'columns'
            'draw_alignment']
 
 # %% ../../nbs/1_data/12_display.ipynb #bce8a0c0
+from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -25,7 +26,7 @@ def pad(text: str, columns: int) -> str:
 # %% ../../nbs/1_data/12_display.ipynb #b9f90b89
 def write_whole(
     path: str | Path,       # its folder is made if need be
-    content: bytes,
+    content: bytes | Callable,  # or what writes into the open file that it is given, bit by bit: no second copy in memory
 ) -> Path:                  # the path
     "Writes a file whole or not at all: aside first, then renamed, so that nothing that is killed leaves half a file."
     path = Path(path)
@@ -33,11 +34,12 @@ def write_whole(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)       # never write through a link that lies there
-        aside.write_bytes(content)
+        with open(aside, "wb") as stream: content(stream) if callable(content) else stream.write(content)
         return aside.replace(path)
-    except OSError as e:
+    except BaseException as e:
         with suppress(OSError): aside.unlink(missing_ok=True)
-        raise type(e)(e.errno, e.strerror, str(path)) from None     # a full disk names no file by itself
+        if isinstance(e, OSError): raise type(e)(e.errno, e.strerror, str(path)) from None      # a full disk names no file by itself
+        raise
 
 # %% ../../nbs/1_data/12_display.ipynb #cbc2485f
 ENTITY_COLOURS = {"PER": "#0173b2", "LOC": "#029e73", "ORG": "#de8f05"}   # seaborn's "colorblind" palette

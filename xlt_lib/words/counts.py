@@ -9,7 +9,7 @@ __all__ = ['cooccurrences', 'ppmi', 'svd_vectors']
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .vectors import Vectors
 from .vocabulary import Vocabulary, build_vocabulary, encode_corpus
 
@@ -22,7 +22,9 @@ def cooccurrences(
     weighted: bool = True,      # a neighbour at distance d counts 1/d, as in GloVe; False: 1
 ) -> sparse.csr_array:          # float64 (words, words), symmetric
     "How often words stand near each other, in the same sentence, to the left or right. Raises `DataError` for a window without a place."
-    if window < 1: raise DataError("a window", found=window, expected="at least one place")
+    check_numbers({"window": window}, "window", least=1, whole=True)
+    if len(ids) and not 0 <= ids.min() <= ids.max() < words:
+        raise DataError("a word number outside the vocabulary", found=int(ids.max()), expected=f"from 0 to {words - 1}", remedy="Give the vocabulary that `encode_corpus` was given")
     sentence = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
     total = sparse.csr_array((words, words))
     for d in range(1, min(window, len(ids) - 1) + 1):
@@ -37,14 +39,26 @@ def ppmi(
     smoothing: float = 1.0,     # the power of a neighbour's count; 0.75 takes surprise from rare ones
     shift: float = 1.0,         # k ≥ 1: log k is subtracted first
 ) -> sparse.csr_array:          # the same shape, with fewer entries
-    "Positive pointwise mutual information: how much more often than by chance. Raises `DataError` for an empty table."
-    if not counts.nnz: raise DataError("a table of counts without a count", expected="words that stand near each other",
-                                       remedy="Sentences of one word have no neighbours: give longer ones")
+    "Positive pointwise mutual information: how much more often than by chance. Raises `DataError` for an empty table and for what is no count."
+    counts = _table(counts)
+    if counts.data.min() < 0: raise DataError("a count below 0", found=float(counts.data.min()))
+    check_numbers({"smoothing": smoothing}, "smoothing", least=0)
+    check_numbers({"shift": shift}, "shift", above=0)
     table = counts.tocoo()
     rows, cols = np.asarray(counts.sum(1)), np.asarray(counts.sum(0)) ** smoothing
     value = np.log(table.data) - np.log(rows[table.row]) - np.log(cols[table.col] / cols.sum()) - np.log(shift)
     kept = value > 0
     return sparse.csr_array((value[kept], (table.row[kept], table.col[kept])), shape=counts.shape)
+
+
+def _table(counts):
+    "A table without stored noughts. Raises `DataError` if nothing is left of it, or if something in it is no number."
+    table = sparse.csr_array(counts, dtype=np.float64, copy=True)
+    table.eliminate_zeros()
+    if not table.nnz: raise DataError("a table of counts without a count", expected="words that stand near each other",
+                                      remedy="Sentences of one word have no neighbours: give longer ones")
+    if not np.isfinite(table.data).all(): raise DataError("a count that is no number", found=float(table.data[~np.isfinite(table.data)][0]))
+    return table
 
 # %% ../../nbs/2_words/04_counts.ipynb #0bbb26c1
 def svd_vectors(
@@ -53,12 +67,13 @@ def svd_vectors(
     width: int = 100,               # directions to keep
     power: float = 0.5,             # p: of the singular values
 ) -> Vectors:
-    "The rows of U Σᵖ, cut off after so many directions. Raises `DataError` for more directions than there are."
-    most = min(matrix.shape) - 1
-    if not 0 < width <= most: raise DataError("too many directions", found=width, expected=f"from 1 to {most}, one less than there are words",
+    "The rows of U Σᵖ, cut off after so many directions. Raises `DataError` for more directions than there are, and for an empty table."
+    check_numbers({"width": width}, "width", least=1, whole=True)
+    matrix, most = _table(matrix), min(matrix.shape) - 1
+    if width > most: raise DataError("too many directions", found=width, expected=f"from 1 to {most}, one less than there are words",
                                               remedy="Take a smaller width, or a lower min_count for more words")
     start = np.random.default_rng(0).normal(size=min(matrix.shape))
-    u, sigma, _ = svds(matrix.astype(np.float64), k=width, v0=start)
+    u, sigma, _ = svds(matrix, k=width, v0=start)
     u, sigma = u[:, ::-1], sigma[::-1]                      # the largest first
     u = u * np.sign(u[np.abs(u).argmax(0), np.arange(width)])
     return Vectors(vocabulary.words, u * sigma ** power)

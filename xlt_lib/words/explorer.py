@@ -21,6 +21,9 @@ def neighbour_lists(
     k: int = 10,                    # neighbours
 ) -> dict[str, list[tuple[str, float]]]:    # name → words and cosines, best first; empty where the word has no vector
     "What stands near a word in each space. Raises `DataError` if none has a vector for it; it names words that are spelled alike."
+    if not spaces or not all(isinstance(v, Vectors) and len(v) for v in spaces.values()):
+        raise DataError("no vectors to explore", found=spaces, expected="a name and vectors of one word or more, for each space")
+    if not isinstance(word, str): raise DataError("what is no word", found=word)
     found = {}
     for name, vectors in spaces.items():
         vector = vector_or_none(vectors, word)
@@ -93,6 +96,5 @@ def explore(
 ) -> Explorer:
     "An explorer to look around with. Raises `DataError` for a word that no space has a vector for."
     spaces = spaces if isinstance(spaces, dict) else {"vectors": spaces}
-    if not spaces: raise DataError("no vectors to explore")
-    words = next(iter(spaces.values())).words
-    return Explorer(spaces, words[min(99, len(words) - 1)] if word is None else word, k)
+    words = getattr(next(iter(spaces.values()), None), "words", ())
+    return Explorer(spaces, "".join(words[:100][-1:]) if word is None else word, k)

@@ -7,7 +7,7 @@ __all__ = ['character_ngrams', 'piece_number', 'Pieces', 'cut_words', 'fasttext_
            'SubwordVectors', 'train_fasttext']
 
 # %% ../../nbs/2_words/07_fasttext.ipynb #83a449fc
-import io, zipfile
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from ..data.bytes import existing_file
 from ..data.display import write_whole
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .vectors import Vectors
 from .vocabulary import build_vocabulary, encode_corpus
 from .word2vec import GOLDEN, below, bits_of, first_rows, jit, keep_chances, learn, noise_table, plan_chunks, run_chunks, thin
@@ -28,7 +28,7 @@ def character_ngrams(
 ) -> list[str]:             # "soma" → "<so", "<som", "<soma", "<soma>", "som", …
     "All runs of characters of `<word>`, from each place the shorter ones first; neither `<` nor `>` stands alone."
     marked = f"<{word}>"
-    return [marked[i:i + n] for i in range(len(marked)) for n in range(shortest, longest + 1)
+    return [marked[i:i + n] for i in range(len(marked)) for n in range(shortest, min(longest, len(marked)) + 1)
             if i + n <= len(marked) and (n > 1 or 0 < i < len(marked) - 1)]
 
 # %% ../../nbs/2_words/07_fasttext.ipynb #6a10b4ce
@@ -124,14 +124,11 @@ class FastTextRecipe:
     seed: int = 0               # of the first vectors and of everything that is drawn
 
     def __post_init__(self):
-        def check(names, good, expected):
-            for name in names.split():
-                if not good(getattr(self, name)):
-                    raise DataError(f"fastText recipe: {name}", found=getattr(self, name), expected=expected)
-        check("width window epochs min_count shortest buckets threads", lambda x: x >= 1, "1 or more")
-        check("negatives sample power longest seed", lambda x: x >= 0, "0 or more")
-        check("rate", lambda x: 0 < x < 10, "more than 0, such as 0.05")
-        check("longest", lambda x: x == 0 or x >= self.shortest, f"0, or at least shortest = {self.shortest}")
+        check_numbers(vars(self), "width window epochs min_count shortest buckets threads", least=1, whole=True)
+        check_numbers(vars(self), "negatives longest seed", least=0, whole=True)
+        check_numbers(vars(self), "sample power", least=0)
+        check_numbers(vars(self), "rate", above=0, most=10)
+        if self.longest: check_numbers(vars(self), "longest", least=self.shortest, whole=True)
 
 # %% ../../nbs/2_words/07_fasttext.ipynb #1f7bc5d7
 def fit_pieces(
@@ -148,8 +145,7 @@ def fit_pieces(
     def work(first, last, rate, state):
         fasttext_chunk(ids, ends, first, last, inner, outer, pieces.starts, pieces.rows, pieces.echo, keep, chance, other,
                        recipe.window, recipe.negatives, rate, state)
-    try: run_chunks(work, plan_chunks(ends, recipe.epochs, recipe.rate, 0.0, recipe.seed), recipe.threads, bar)
-    except ZeroDivisionError: inner[:] = np.nan     # what compiled code raises for a score that is no number
+    run_chunks(work, plan_chunks(ends, recipe.epochs, recipe.rate, 0.0, recipe.seed), recipe.threads, bar)
     if np.isfinite(inner).all(): return inner
     raise DataError("vectors that grew beyond all numbers", found=f"rate {recipe.rate:g}", expected="finite vectors",
                     remedy="Lower the rate, or take more buckets so that fewer pieces share one")
@@ -187,8 +183,7 @@ class SubwordVectors(Vectors):
         "Writes words, vectors and pieces into one file of numpy's npz format, whole or not at all."
         parts = dict(words=np.frombuffer("\n".join(self.words).encode(), np.uint8), matrix=self.matrix, buckets=self.buckets,
                      pieces=self.pieces, sizes=np.array([self.shortest, self.longest, self.modulo]))
-        np.savez(store := io.BytesIO(), **parts)
-        return write_whole(path, store.getvalue())
+        return write_whole(path, lambda stream: np.savez(stream, **parts))
 
     @classmethod
     def read(cls, path: str | Path) -> "SubwordVectors":
@@ -198,7 +193,7 @@ class SubwordVectors(Vectors):
             words = tuple(parts["words"].tobytes().decode().split("\n"))
             shortest, longest, modulo = map(int, parts["sizes"])
             matrix, pieces, buckets = parts["matrix"], parts["pieces"], parts["buckets"]
-            if matrix.shape != (len(words), pieces.shape[1]) or buckets.shape != pieces.shape[:1]: raise ValueError("shapes that do not fit")
+            if matrix.shape != (len(words), pieces.shape[1]) or buckets.shape != pieces.shape[:1] or modulo < 1: raise ValueError("shapes that do not fit")
         except DataError: raise
         except (ValueError, KeyError, OSError, EOFError, TypeError, AttributeError, IndexError, zipfile.BadZipFile) as e:
             raise DataError("not a file that SubwordVectors wrote, or a part of one", file=path, found=str(e)[:60],

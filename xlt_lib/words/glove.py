@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 from tqdm.auto import tqdm
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .counts import cooccurrences
 from .vectors import Vectors
 from .vocabulary import build_vocabulary, encode_corpus
@@ -58,11 +58,10 @@ class GloveRecipe:
     seed: int = 0               # of the first vectors and of the order of the pairs
 
     def __post_init__(self):
-        for name in ("width", "window", "epochs", "min_count"):
-            if getattr(self, name) < 1: raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="1 or more")
-        for name in ("ceiling", "rate"):
-            if not 0 < getattr(self, name) < np.inf: raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a number above 0")
-        if not 0 <= self.power < np.inf: raise DataError("power in a recipe", found=self.power, expected="a number from 0 on")
+        check_numbers(vars(self), "width window epochs min_count", least=1, whole=True)
+        check_numbers(vars(self), "seed", least=0, whole=True)
+        check_numbers(vars(self), "ceiling rate", above=0)
+        check_numbers(vars(self), "power", least=0)
 
 # %% ../../nbs/2_words/06_glove.ipynb #ba1b7246
 def fit_glove(
@@ -80,11 +79,9 @@ def fit_glove(
     start = first_rows(2 * n, recipe.width + 1, recipe.seed)
     main, other, rng, losses = start[:n].copy(), start[n:].copy(), np.random.default_rng([recipe.seed, 1]), []
     squares = np.ones_like(main), np.ones_like(other)
-    try:
-        for _ in tqdm(range(recipe.epochs), unit="epoch", leave=False, disable=None if bar is None else not bar):
-            losses.append(glove_epoch(rows, columns, logs, weights, rng.permutation(counts.nnz), main, other, *squares, np.float32(recipe.rate)))
-    except ZeroDivisionError: main[:] = np.nan      # what compiled code raises for numbers beyond all bounds
-    if np.isfinite(main).all(): return main, other, losses
+    for _ in tqdm(range(recipe.epochs), unit="epoch", leave=False, disable=None if bar is None else not bar):
+        losses.append(glove_epoch(rows, columns, logs, weights, rng.permutation(counts.nnz), main, other, *squares, np.float32(recipe.rate)))
+    if np.isfinite(main).all() and np.isfinite(other).all(): return main, other, losses
     raise DataError("vectors that grew beyond all numbers", found=f"rate {recipe.rate:g}", expected="finite vectors", remedy="Lower the rate")
 
 # %% ../../nbs/2_words/06_glove.ipynb #a93266cf

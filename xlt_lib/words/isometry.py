@@ -7,7 +7,7 @@ __all__ = ['laplacian_spectrum', 'isospectral', 'gromov_wasserstein', 'spectrum_
 
 # %% ../../nbs/2_words/16_isometry.ipynb #fdc4fe64
 import numpy as np
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .retrieval import nearest, unit
 from .vectors import Vectors
 
@@ -18,6 +18,7 @@ def laplacian_spectrum(
     neighbours: int = 10,   # lines from each word
 ) -> np.ndarray:            # (words,) eigenvalues of the neighbour graph's Laplacian, largest first
     "The spectrum of who is next to whom."
+    check_numbers({"words": words, "neighbours": neighbours}, "words neighbours", least=1, whole=True)
     x = vectors.matrix[:words]
     if len(x) <= neighbours: raise DataError("too few words for a graph", found=len(x), expected=f"more than {neighbours}")
     ids = nearest(x, x, neighbours + 1)[0]
@@ -40,6 +41,8 @@ def isospectral(
     share: float = 0.9,     # of the sum of eigenvalues that is compared (Søgaard et al. 2018)
 ) -> float:                 # 0: the same spectrum
     "The sum of squared differences of the largest Laplacian eigenvalues (Søgaard et al. 2018)."
+    check_numbers({"share": share}, "share", above=0, most=1)
+    check_numbers({"words": words}, "words", least=1, whole=True)
     n = min(words, len(a), len(b))
     one, two = (laplacian_spectrum(v, n, neighbours) for v in (a, b))
     k = min(int(np.searchsorted(np.cumsum(s), share * s.sum())) + 1 for s in (one, two))
@@ -52,6 +55,7 @@ def gromov_wasserstein(
 ) -> float:                 # 0: the distances within are the same
     "How badly the cosine distances of the two can be matched at best, as far as POT's solver finds (an upper bound)."
     import ot
+    check_numbers({"words": words}, "words", least=1, whole=True)
     n = min(words, len(a), len(b))
     if n < 2: raise DataError("too few words to match", found=n, expected="2 or more")
     one, two = (1 - (u := unit(v.matrix[:n]).astype(float)) @ u.T for v in (a, b))
@@ -64,5 +68,6 @@ def spectrum_gap(a: Vectors, b: Vectors) -> float:
     if a.width != b.width: raise DataError("two sides of unequal width", found=f"{a.width} and {b.width}", expected="the same")
     n = min(len(a), len(b))
     one, two = (np.linalg.svd(v.matrix[:n].astype(float), compute_uv=False) for v in (a, b))
+    if not (n and one[0] and two[0]): raise DataError("a space without variance", found=f"{n} words on both sides", expected="vectors that are not all nought")
     floor = 1e-3 * max(one[0], two[0])       # directions that the centring emptied say nothing
     return float(((np.log(np.maximum(one, floor)) - np.log(np.maximum(two, floor)))**2).sum())

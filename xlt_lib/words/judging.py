@@ -10,9 +10,10 @@ __all__ = ['analogy', 'judge_analogies', 'ranks', 'spearman', 'vector_or_none', 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 import numpy as np
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from ..evaluation.statistics import Interval, sentence_interval
 from .vectors import Vectors, unit_rows
+from .vocabulary import _listed
 
 # %% ../../nbs/2_words/08_judging.ipynb #e1fc6e0f
 def _at(vectors, words):
@@ -27,6 +28,7 @@ def analogy(
     leave_out: bool = True,     # a, b and c may not be answers: the custom
 ) -> list[tuple[str, float]]:   # words and cosines, best first
     "3CosAdd (Mikolov et al. 2013). Raises `DataError` for a word without a vector."
+    check_numbers({"k": k}, "k", least=1, whole=True)
     unit = vectors.normalised("unit")
     wanted = unit[b] - unit[a] + unit[c]
     found = unit.neighbours(wanted, k + 3)
@@ -39,8 +41,11 @@ def judge_analogies(
     leave_out: bool = True,                 # a, b and c may not be answers
     block: int = 500,                       # questions in memory at a time
 ) -> tuple[Interval, float]:                # the share of right answers, and the share of questions that could be asked
-    "The accuracy of 3CosAdd. Raises `DataError` if no question can be asked."
-    asked = list(questions)
+    "The accuracy of 3CosAdd. Raises `DataError` if no question can be asked, or one has not four words."
+    check_numbers({"block": block}, "block", least=1, whole=True)
+    asked = [tuple(_listed(q)) for q in questions]
+    for n, q in enumerate(asked, 1):
+        if len(q) != 4: raise DataError(f"question {n} has {len(q)} words", found=q, expected="four: a is to b as c is to d")
     rows = [_at(vectors, q) for q in asked if all(w in vectors for w in q)]
     if not rows: raise DataError("no analogy whose four words have vectors", found=f"{len(asked)} questions", expected="at least one",
                                  remedy="Are the questions lower-cased, and in the language of the vectors?")
@@ -65,10 +70,20 @@ def ranks(values) -> np.ndarray:
 
 
 def spearman(a, b) -> float:
-    "Spearman's rho: the correlation of ranks. nan where one side is all equal."
+    "Spearman's rho: the correlation of ranks. nan where one side is all equal. Raises `DataError` for sides that do not fit, and for what is no number."
+    a, b = _scores(a), _scores(b)
+    if len(a) != len(b): raise DataError("two sides of unequal length", found=f"{len(a)} and {len(b)}", expected="a score on each side")
     a, b = (r - r.mean() for r in (ranks(a), ranks(b)))
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm else float("nan")
+
+
+def _scores(values):
+    "A row of finite numbers."
+    try: scores = np.asarray(values, float)
+    except (TypeError, ValueError): raise DataError("scores that are no numbers", found=values, expected="a number each") from None
+    if scores.ndim == 1 and len(scores) and np.isfinite(scores).all(): return scores
+    raise DataError("scores that are no numbers", found=scores, expected="one row of finite numbers")
 
 # %% ../../nbs/2_words/08_judging.ipynb #e068051e
 def vector_or_none(
@@ -85,13 +100,17 @@ def judge_likeness(
     pairs: Iterable[tuple[str, str, float]],    # two words and how alike people say they are
     resamples: int = 2_000,                     # of the bootstrap over pairs
 ) -> tuple[Interval, float]:                    # Spearman's rho, and the share of pairs of which both words have a vector
-    "How far cosines and people agree on the order of pairs. Raises `DataError` for fewer than three pairs."
+    "How far cosines and people agree on the order of pairs. Raises `DataError` for fewer than three pairs, or scores without an order."
     asked = list(pairs)
+    for n, row in enumerate(asked, 1):
+        if len(row) != 3: raise DataError(f"row {n} has {len(row)} parts", found=row, expected="two words and a score")
     known = [(u, v, s) for a, b, s in asked if (u := vector_or_none(vectors, a)) is not None and (v := vector_or_none(vectors, b)) is not None]
     if len(known) < 3: raise DataError("too few pairs whose words have vectors", found=f"{len(known)} of {len(asked)}", expected="at least three",
                                        remedy="Are the words lower-cased, and in the language of the vectors?")
     first, second = (unit_rows(np.stack(side)) for side in list(zip(*known))[:2])
-    cosine, people, rng = (first * second).sum(1), np.array([s for *_, s in known]), np.random.default_rng(0)
+    cosine, people, rng = (first * second).sum(1), _scores([s for *_, s in known]), np.random.default_rng(0)
+    for who, side in (("vectors", cosine), ("people", people)):
+        if np.ptp(side) < 1e-6: raise DataError(f"{who} find all pairs equally alike", found=float(side[0]), expected="scores with an order")
     again = [spearman(cosine[i], people[i]) for i in rng.integers(len(known), size=(resamples, len(known)))]
     low, high = np.nanquantile(again, [0.025, 0.975])
     return Interval(spearman(cosine, people), float(low), float(high), 0.95, len(known), "pairs", "percentile bootstrap"), len(known) / len(asked)
@@ -130,16 +149,17 @@ def tag_features(
     reach: int = 1,                         # neighbours to each side
 ) -> np.ndarray:                            # (words of all sentences, (2 reach + 1) · (width + 1))
     "For each word its vector and its neighbours', zeros where there is none; and for each of them a one if there is."
+    check_numbers({"reach": reach}, "reach", least=0, whole=True)
     cache, blocks, none = {}, [], np.zeros(vectors.width + 1, np.float32)
     def look(word):
         if word not in cache:
             v = vector_or_none(vectors, word)
             cache[word] = none if v is None else np.append(v / max(float(np.linalg.norm(v)), 1e-9), 1).astype(np.float32)
         return cache[word]
-    for tokens in sentences:
+    for tokens in filter(len, map(_listed, sentences)):
         padded = np.stack([none] * reach + [look(t.lower()) for t in tokens] + [none] * reach)
         blocks.append(np.hstack([padded[i:i + len(tokens)] for i in range(2 * reach + 1)]))
-    return np.concatenate(blocks)
+    return np.concatenate(blocks) if blocks else np.zeros((0, len(none) * (2 * reach + 1)), np.float32)
 
 
 def linear_tagger(
@@ -149,11 +169,17 @@ def linear_tagger(
     reach: int = 1,                                         # neighbours to each side
     strength: float = 10.0,                                 # scikit-learn's C: the larger, the closer to the training tags
 ) -> list[list[str]]:                                       # a tag for each token of `test`
-    "Tags by logistic regression on frozen vectors."
+    "Tags by logistic regression on frozen vectors. Raises `DataError` if tags and tokens do not fit, or if there are not two tags to tell apart."
+    check_numbers({"strength": strength}, "strength", above=0)
     from sklearn.linear_model import LogisticRegression
     train, test = list(train), list(test)
     if not train: raise DataError("no sentences to learn from", expected="(tokens, tags)")
+    for n, (tokens, tags) in enumerate(train, 1):
+        if len(tokens) != len(tags): raise DataError(f"sentence {n}: another number of tags", found=f"{len(tokens)} tokens, {len(tags)} tags", expected="a tag for each token")
+    kinds = {tag for _, tags in train for tag in tags}
+    if len(kinds) < 2: raise DataError("too few different tags to learn from", found=sorted(kinds), expected="two or more")
     model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
     model.fit(tag_features(vectors, [tokens for tokens, _ in train], reach), [tag for _, tags in train for tag in tags])
-    flat = iter(model.predict(tag_features(vectors, test, reach)).tolist())
+    features = tag_features(vectors, test, reach)
+    flat = iter(model.predict(features).tolist() if len(features) else [])
     return [[next(flat) for _ in tokens] for tokens in test]

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 import numpy as np
 from ..data.bytes import existing_file
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .fasttext import SubwordVectors, character_ngrams, piece_number
 
 # %% ../../nbs/2_words/18_published.ipynb #52f291c0
@@ -62,6 +62,7 @@ def read_fasttext(
     most: int | None = None,    # only the first so many words; all pieces stay within reach
 ) -> SubwordVectors:
     "Published fastText vectors with their pieces, which stay on the disk. Raises `DataError` for anything else."
+    if most is not None: check_numbers({"most": most}, "most", least=1, whole=True)
     with open(existing_file(path), "rb") as stream:
         recipe = _recipe(stream, path)
         words = _words(stream, path)

@@ -8,7 +8,7 @@ __all__ = ['rcsls_loss', 'cut_spectrum', 'RcslsRecipe', 'rcsls']
 # %% ../../nbs/2_words/12_rcsls.ipynb #13c3f389
 from dataclasses import dataclass
 import numpy as np
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .alignment import Map, Pairs, _rows, known_pairs, procrustes
 from .retrieval import nearest
 from .vectors import Vectors
@@ -44,6 +44,10 @@ class RcslsRecipe:
     neighbours: int = 10        # of CSLS
     frequent: int = 20_000      # words of each side that may be neighbours (theirs: 200,000)
     spectral: bool = True       # cut singular values at 1; False: any matrix
+
+    def __post_init__(self):
+        check_numbers(vars(self), "rounds neighbours frequent", least=1, whole=True)
+        check_numbers(vars(self), "rate least_rate", above=0)
 
 
 def rcsls(a: Vectors, b: Vectors, pairs: Pairs, recipe: RcslsRecipe = RcslsRecipe()) -> Map:    # noqa: B008  (frozen)

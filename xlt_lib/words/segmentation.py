@@ -11,19 +11,21 @@ from importlib.util import find_spec
 from unicodedata import normalize
 import regex
 from ..data.errors import DataError
+from ..data.languages import _by_code, language as known_language
 
 # %% ../../nbs/2_words/01_segmentation.ipynb #6b2b7970
 SEGMENTERS = {"zh": "jieba", "ja": "janome"}      # languages that are written without blanks → the package that cuts them
-UNSPACED = ("bo", "dz", "km", "lo", "my", "th")   # written without blanks between words, too; nothing here cuts them
+UNSPACED = ("bo", "dz", "km", "lo", "my", "th", "bod", "dzo", "khm", "lao", "mya", "tha", "yue", "wuu", "lzh")   # without blanks, too; nothing here cuts them
 _RUN = r"[\p{L}\p{M}\p{N}\u200c\u200d]+"                     # 200c, 200d: joiners inside a word of hi, te, fa
 _WORD = regex.compile(rf"{_RUN}(?:['\-ʼ‑·״׳]{_RUN})*")
 
 # %% ../../nbs/2_words/01_segmentation.ipynb #868b39c3
 def segmentation(
-    language: str,      # a code: "sw"; what follows a hyphen, as in "zh-Hant", says nothing here
+    language: str,      # a code of two or three letters, in any case: "sw", "ZH", "zho"; a script or region, "zh_Hant", says nothing here
 ) -> str:               # "unicode words", "jieba" or "janome": stands beside every number of words
-    "The name of how a language is cut into words. Raises `DataError` for one that nothing here can cut."
-    code = language.split("-")[0]
+    "The name of how a language is cut into words. Raises `DataError` for one that nothing here can cut, and for what is no code."
+    code = str(language).replace("_", "-").split("-")[0].lower()
+    if code in _by_code() or not regex.fullmatch("[a-z]{2,3}", code): code = known_language(language).code      # which tells what is no code
     if code in UNSPACED: raise DataError("no segmentation for this language", found=language, expected="blanks between words, or one of "
                                          + ", ".join(SEGMENTERS), remedy="Cut its text with a tool of your own and give the words as lists")
     return SEGMENTERS.get(code, "unicode words")

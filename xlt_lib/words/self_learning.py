@@ -8,7 +8,7 @@ __all__ = ['fingerprints', 'first_guess', 'SelfLearning', 'self_learning']
 # %% ../../nbs/2_words/14_self_learning.ipynb #d14bd3e7
 from dataclasses import dataclass
 import numpy as np
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .alignment import Map, Pairs, _rows, refine, turn
 from .retrieval import csls_nearest, unit
 from .vectors import Vectors
@@ -51,6 +51,13 @@ class SelfLearning:
     final: int = 2              # refinement rounds over all words at the end (ours)
     frequent: int = 20_000      # words in those
     seed: int = 0               # of what is dropped
+
+    def __post_init__(self):
+        check_numbers(vars(self), "words neighbours rounds frequent", least=1, whole=True)
+        check_numbers(vars(self), "patience final seed", least=0, whole=True)
+        check_numbers(vars(self), "keep", above=0, most=1)
+        check_numbers(vars(self), "grow", above=1)
+        check_numbers(vars(self), "least", least=0)
 
 
 def _round(x, y, keep, neighbours, dice):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 import numpy as np
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 
 # %% ../../nbs/2_words/02_vocabulary.ipynb #d7d77476
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,12 @@ def build_vocabulary(
     min_count: int = 5,                     # words that are seen less often are left out
     most: int | None = None,                # keep only so many, the most frequent
 ) -> Vocabulary:
-    "Counts words. Raises `DataError` for a corpus without words, and if fewer than two are left."
+    "Counts words. Raises `DataError` for a corpus without words, what is no word, and if fewer than two are left."
+    check_numbers({"min_count": min_count, "most": most}, "min_count" if most is None else "min_count most", least=1, whole=True)
     seen = Counter()
     for sentence in sentences: seen.update(_listed(sentence))
+    for word in seen:
+        if not (isinstance(word, str) and word): raise DataError("what is no word", found=word, expected="a text of one letter or more")
     if not seen: raise DataError("an empty corpus", expected="at least one sentence with a word in it")
     kept = sorted(((word, n) for word, n in seen.items() if n >= min_count), key=lambda item: (-item[1], item[0]))[:most]
     if len(kept) < 2: raise _collapsed(seen, min_count, most)
@@ -48,7 +51,7 @@ def build_vocabulary(
 
 def _listed(sentence):
     "The sentence itself. A string would be taken for a list of letters, and nobody would notice."
-    if isinstance(sentence, str): raise DataError("a sentence that is not cut into words", found=sentence, expected="a list of words",
+    if isinstance(sentence, str) or not isinstance(sentence, Iterable): raise DataError("a sentence that is not cut into words", found=sentence, expected="a list of words",
                                                   remedy="Cut it with `words_of(text, language)`")
     return sentence
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from tqdm.auto import tqdm
-from ..data.errors import DataError
+from ..data.errors import DataError, check_numbers
 from .vectors import Vectors
 from .vocabulary import Vocabulary, build_vocabulary, encode_corpus
 
@@ -172,12 +172,10 @@ class WordRecipe:
 
     def __post_init__(self):
         if self.architecture not in CHUNKS: raise DataError("unknown architecture", found=self.architecture, expected=" or ".join(CHUNKS))
-        for name in ("width", "window", "epochs", "negatives", "threads", "min_count"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
-                raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a whole number above 0")
-        for name in ("rate", "least_rate", "sample", "noise"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise DataError(f"{name} in a recipe", found=getattr(self, name), expected="a number from 0 on")
+        check_numbers(vars(self), "width window epochs negatives threads min_count", least=1, whole=True)
+        if self.most is not None: check_numbers(vars(self), "most", least=1, whole=True)
+        check_numbers(vars(self), "seed", least=0, whole=True)
+        check_numbers(vars(self), "rate least_rate sample noise", least=0)
 
 # %% ../../nbs/2_words/05_word2vec.ipynb #528e4e0c
 def plan_chunks(
