@@ -215,3 +215,30 @@ def test_rcsls_wants_rows_of_length_1_on_both_sides():
     assert rcsls(side("a", 0), side("b", 1), pairs).method == "rcsls"
     for a, b in ((side("a", 0, 7.0), side("b", 1)), (side("a", 0), side("b", 1, 7.0))):
         with pytest.raises(DataError, match="length 1"): rcsls(a, b, pairs)
+
+
+@pytest.mark.parametrize("pairs,says", [([("a0", "b0"), ("a1",)], "entry 2"), (["ab"], "entry 1"), ([("a0", 3)], "entry 1"), ("a0 b0", "not a dictionary"), (7, "not a dictionary")])
+def test_a_dictionary_that_is_none_is_explained(pairs, says):
+    a, b, _ = turned(30)
+    for call in (lambda: known_pairs(pairs, a, b), lambda: hold_out(pairs), lambda: precision(a, b, pairs), lambda: concepts(pairs)):
+        with pytest.raises(DataError, match=says): call()
+
+
+def test_a_dictionary_that_can_be_read_once_is_read_once():
+    a, b, gold = turned(40)
+    assert known_pairs(iter(gold), a, b) == gold and hold_out(iter(gold)) == hold_out(gold)
+    assert precision(a, b, iter(gold), (1,), resamples=1) == precision(a, b, gold, (1,), resamples=1)
+
+
+@pytest.mark.parametrize("wrong", [dict(rounds=-1), dict(rounds=1.5), dict(frequent=0), dict(frequent=-4)])
+def test_refinement_wants_whole_numbers(wrong):
+    a, b, gold = turned(40)
+    with pytest.raises(DataError, match="not a number of"): refine(a, b, procrustes(a, b, gold), **wrong)
+    assert np.array_equal(refine(a, b, procrustes(a, b, gold), 0).matrix, procrustes(a, b, gold).matrix)
+
+
+def test_a_hub_and_a_middle_need_languages_that_meet():
+    a, b, gold = turned(40)
+    with pytest.raises(DataError, match="dictionary of a language without vectors"): to_hub({"a": a, "b": b}, "a", {"c": gold})
+    alone = [{"a": s} for s, _ in gold[:9]] + [{"b": t} for _, t in gold[:9]]
+    with pytest.raises(DataError, match="shares no concept"): to_middle({"a": a, "b": b}, alone)

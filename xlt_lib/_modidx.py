@@ -1955,6 +1955,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'xlt_lib/words/alignment.py'),
                                          'xlt_lib.words.alignment.Precision.chance': ( '2_words/alignment.html#precision.chance',
                                                                                        'xlt_lib/words/alignment.py'),
+                                         'xlt_lib.words.alignment._listed': ( '2_words/alignment.html#_listed',
+                                                                              'xlt_lib/words/alignment.py'),
                                          'xlt_lib.words.alignment._right': ('2_words/alignment.html#_right', 'xlt_lib/words/alignment.py'),
                                          'xlt_lib.words.alignment._rows': ('2_words/alignment.html#_rows', 'xlt_lib/words/alignment.py'),
                                          'xlt_lib.words.alignment.concepts': ( '2_words/alignment.html#concepts',

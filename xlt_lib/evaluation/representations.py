@@ -16,6 +16,7 @@ from ..encoders.batches import Collator, fill
 from ..encoders.transformer import Encoder
 from .statistics import Interval
 from ..transfer.heads import mean_pool
+from ..words.retrieval import neighbourhood
 
 # %% ../../nbs/5_evaluation/06_representations.ipynb #57eac724
 @torch.no_grad()
@@ -193,11 +194,9 @@ def retrieval(
     "How often a sentence's nearest neighbour in the other language is its translation. A tie of n counts 1/n."
     a, b = _pairs(a, b)
     if a.shape[1] != b.shape[1]: raise DataError("two sides of unequal width", found=f"{a.shape[1]} and {b.shape[1]}", expected="vectors of one encoder")
-    if not 1 <= k: raise DataError("neighbours", found=k, expected="1 or more")
     cosine = _unit(a) @ _unit(b).T
-    popular = lambda s: np.sort(s, 1)[:, -k:].mean(1)          # the mean cosine to the k nearest of the other side
-    csls = 2 * cosine - popular(cosine)[:, None] - popular(cosine.T)[None, :]
-    return Retrieval(_hits(cosine), _hits(cosine.T), _hits(csls), _hits(csls.T), len(a))
+    csls = 2 * cosine - neighbourhood(a, b, k)[:, None] - neighbourhood(b, a, k)
+    return Retrieval(_hits(cosine), _hits(cosine.T), _hits(csls, 1e-6), _hits(csls.T, 1e-6), len(a))       # a neighbourhood is float32
 
 
 def _unit(x):
@@ -207,9 +206,9 @@ def _unit(x):
     raise DataError(f"row {int((length == 0).argmax()) + 1} (counted from 1) is all zeros", expected="a vector with a direction")
 
 
-def _hits(similarity):
+def _hits(similarity, rounding=1e-12):
     "The share of rows whose largest entry stands on the diagonal; a tie of n counts 1/n."
-    best = similarity >= similarity.max(1, keepdims=True) - 1e-12
+    best = similarity >= similarity.max(1, keepdims=True) - rounding
     return float((best.diagonal() / best.sum(1)).mean())
 
 # %% ../../nbs/5_evaluation/06_representations.ipynb #43836899

@@ -43,9 +43,19 @@ def world_vectors(
 Pairs = Sequence[tuple[str, str]]      # (source word, target word); a word may stand in several
 
 
+def _listed(pairs):
+    "Pairs as a list of tuples, since an iterator can be read once. Raises `DataError` for what is no pair of two words."
+    if isinstance(pairs, str) or not hasattr(pairs, "__iter__"): raise DataError("not a dictionary", found=pairs, expected="a list of (source word, target word)")
+    pairs = [tuple(p) if isinstance(p, (tuple, list)) else p for p in pairs]
+    for n, p in enumerate(pairs):
+        if isinstance(p, tuple) and len(p) == 2 and all(isinstance(w, str) for w in p): continue
+        raise DataError(f"entry {n + 1} (counted from 1) is no pair", found=p, expected="(source word, target word)")
+    return pairs
+
+
 def concepts(pairs: Pairs) -> np.ndarray:      # (pairs,) a number a pair
     "Which pairs belong together because they share a word, directly or through others."
-    parent = {}
+    pairs, parent = _listed(pairs), {}
     def root(x):
         while parent.setdefault(x, x) != x: parent[x] = x = parent[parent[x]]
         return x
@@ -60,7 +70,7 @@ def hold_out(
     seed: int = 0,          # of which
 ) -> tuple[list, list]:     # pairs to learn from, pairs to test with: no word stands in both
     "A dictionary in two parts by concept. Raises `DataError` for a dictionary that is too small for that."
-    pairs = list(dict.fromkeys(map(tuple, pairs)))
+    pairs = list(dict.fromkeys(_listed(pairs)))
     group = concepts(pairs)
     many = len(set(group.tolist()))
     test = set(np.random.default_rng(seed).permutation(many)[:round(share * many)].tolist())
@@ -74,6 +84,7 @@ def known_pairs(
     b: Vectors,
 ) -> list[tuple[str, str]]:
     "The pairs of which both words have vectors. Raises `DataError` if there is none."
+    pairs = _listed(pairs)
     found = [(s, t) for s, t in pairs if s in a and t in b]
     if found: return found
     sources, targets = sum(s in a for s, _ in pairs), sum(t in b for _, t in pairs)
@@ -149,9 +160,10 @@ def precision(
 ) -> Precision:
     "How often a translation is among the k nearest target words. Raises `DataError` for an unknown way or a test without overlap."
     if by not in ("csls", "cosine"): raise DataError("unknown way to compare", found=by, expected="csls or cosine")
+    pairs = _listed(pairs)
     known, group = known_pairs(pairs, mapped, b), dict(zip((s for s, _ in pairs), concepts(pairs).tolist()))
-    sources = list(dict.fromkeys(s for s, _ in known))
-    right = {s: {b.index[t] for x, t in known if x == s} for s in sources} if len(known) < 200 else _right(known, b)
+    right = _right(known, b)
+    sources = list(right)
     penalty = neighbourhood(b.matrix, mapped.matrix) / 2 if by == "csls" else None
     ids = nearest(mapped.matrix[[mapped.index[s] for s in sources]], b.matrix, max(ks), penalty)[0]
     hits = np.array([[any(i in right[s] for i in row[:k]) for k in ks] for s, row in zip(sources, ids.tolist())], float)
@@ -187,6 +199,8 @@ def refine(
     frequent: int = 15_000,     # see `mutual_pairs`
 ) -> Map:
     "Procrustes on the pairs that the last map makes, over and over; the trace tells how many, and how near they are."
+    for what, n, few in (("rounds", rounds, 0), ("frequent words", frequent, 1)):
+        if not isinstance(n, (int, np.integer)) or n < few: raise DataError(f"not a number of {what}", found=n, expected=f"a whole number, {few} or more")
     found, trace = start, []
     for n in range(rounds):
         pairs = mutual_pairs(found(a), b, frequent)

@@ -20,6 +20,8 @@ def to_hub(
 ) -> dict[str, Map]:
     "A turn into the hub's space for every language that has a dictionary; the hub's own is the identity."
     if hub not in spaces: raise DataError("a hub without vectors", found=hub, expected=", ".join(spaces))
+    for code in dictionaries:
+        if code not in spaces: raise DataError("a dictionary of a language without vectors", found=code, expected=", ".join(spaces))
     maps = {code: procrustes(spaces[code], spaces[hub], d) for code, d in dictionaries.items() if code != hub}
     return {hub: Map(np.eye(spaces[hub].width, dtype=np.float32), "hub"), **maps}
 
@@ -31,12 +33,14 @@ def to_middle(
     least: float = 1e-5,                        # it has settled when the sum falls by a smaller share than this
 ) -> dict[str, Map]:
     "Turns of all languages to the mean of each concept's vectors (Gower 1975); the trace has the mean squared distance."
-    codes = list(spaces)
+    codes, concepts = list(spaces), list(concepts)
     rows = {c: [(n, spaces[c].index[d[c]]) for n, d in enumerate(concepts) if c in d and d[c] in spaces[c]] for c in codes}
     for code, found in rows.items():
         if not found: raise DataError("a language without a known concept", found=code, expected="words that have vectors")
     at, x = {c: np.array([n for n, _ in r]) for c, r in rows.items()}, {c: spaces[c].matrix[[i for _, i in r]].astype(float) for c, r in rows.items()}
     count = sum(np.bincount(at[c], minlength=len(concepts)) for c in codes)[:, None]
+    for c in codes:
+        if count[at[c]].max() < 2: raise DataError("a language that shares no concept with another", found=c, expected="concepts with words in two languages or more")
     turns, trace = {c: np.eye(spaces[c].width) for c in codes}, []
     for n in range(rounds):
         for code in codes:
