@@ -18,10 +18,11 @@ def attention_weights(
     readable: Tensor | None = None,   # bool, as wide as (rows or 1, heads or 1, n or 1, m): False forbids
 ) -> Tensor:                          # (rows, heads, n, m), sums over m to 1, or to 0 where nothing may be read
     "softmax(q·k / √d), the share of its attention that each place gives to each other (Vaswani et al. 2017)."
-    scores = q @ k.mT * q.shape[-1] ** -0.5
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
     if readable is None: return scores.softmax(-1)
-    weights = scores.masked_fill(~readable, -torch.inf).softmax(-1)
-    return weights.masked_fill(~readable, 0.0)      # a place that may read nothing at all has 0/0 here
+    weights = scores.masked_fill_(~readable, -torch.inf).softmax(-1)
+    if readable.any(-1).all(): return weights
+    return weights.masked_fill(~readable, 0.0)      # a place that may read nothing at all would have 0/0
 
 
 def attend(
