@@ -751,6 +751,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'xlt_lib/encoders/same_weights.py'),
                                                'xlt_lib.encoders.same_weights._possible': ( '3_encoders/same_weights.html#_possible',
                                                                                             'xlt_lib/encoders/same_weights.py'),
+                                               'xlt_lib.encoders.same_weights._refuse': ( '3_encoders/same_weights.html#_refuse',
+                                                                                          'xlt_lib/encoders/same_weights.py'),
                                                'xlt_lib.encoders.same_weights.from_hugging_face': ( '3_encoders/same_weights.html#from_hugging_face',
                                                                                                     'xlt_lib/encoders/same_weights.py'),
                                                'xlt_lib.encoders.same_weights.hugging_face_model': ( '3_encoders/same_weights.html#hugging_face_model',

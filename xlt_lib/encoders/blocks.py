@@ -216,6 +216,8 @@ class Transformer(nn.Module):
             strange = [c for c in languages if c not in known]
             if strange: raise DataError("a language without a vector", found=strange[0], remedy=suggest(strange[0], known))
             languages = torch.tensor([known.index(c) for c in languages], device=ids.device)
+        if languages.device.type == "cpu" and int(languages.max()) >= len(known):
+            raise DataError("a language without a vector", found=int(languages.max()), expected=f"0 to {len(known) - 1}")
         if len(languages) != len(ids): raise DataError("languages for another number of rows", found=len(languages), expected=str(len(ids)))
         return languages if languages.ndim == 2 else languages[:, None]
 

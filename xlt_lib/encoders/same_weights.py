@@ -47,14 +47,13 @@ def shape_of(
     common = dict(vocabulary=c.vocab_size, width=c.hidden_size, layers=c.num_hidden_layers, heads=c.num_attention_heads, inner=c.intermediate_size,
                   pad_id=c.pad_token_id or 0, spread=c.initializer_range)
     if kind == "modernbert": return Shape(**common, **_modern(c))
-    act = CURVES_THERE.get(c.hidden_act)
-    strange = {"hidden_act": c.hidden_act} if act is None else {"is_decoder": True} if getattr(c, "is_decoder", False) else {}
+    known = {"hidden_act": c.hidden_act in CURVES_THERE, "is_decoder": not getattr(c, "is_decoder", False)}
     albert = {}
     if kind == "albert":
         albert = dict(factor=c.embedding_size, shared=c.num_hidden_groups == 1)
-        if c.inner_group_num != 1 or c.num_hidden_groups not in (1, c.num_hidden_layers): strange = {"num_hidden_groups": c.num_hidden_groups}
-    if strange: raise DataError("a setting that our transformer does not have", found=strange)
-    return Shape(**common, max_length=c.max_position_embeddings - _first(kind, c.pad_token_id), curve=act, dropout=c.hidden_dropout_prob,
+        known |= {"num_hidden_groups": c.num_hidden_groups in (1, c.num_hidden_layers), "inner_group_num": c.inner_group_num == 1}
+    _refuse(c, known)
+    return Shape(**common, max_length=c.max_position_embeddings - _first(kind, c.pad_token_id), curve=CURVES_THERE[c.hidden_act], dropout=c.hidden_dropout_prob,
                  epsilon=c.layer_norm_eps, **albert)
 
 
@@ -63,16 +62,20 @@ def _first(kind, pad_id):
     return pad_id + 1 if kind in ("xlm-roberta", "roberta") else 0
 
 
+def _refuse(c, known):
+    "Raises `DataError` for the first setting whose value is not known here."
+    strange = [name for name, good in known.items() if not good]
+    if strange: raise DataError("a setting that our transformer does not have", found={strange[0]: getattr(c, strange[0])})
+
+
 def _modern(c) -> dict:
     "What ModernBERT's configuration says beyond the others'."
     full = [t == "full_attention" for t in c.layer_types]
-    every = full[1:].index(True) + 1 if True in full[1:] else 0 if not full[0] else len(full)
-    local = not all(full)
-    if local and [every > 0 and i % every == 0 for i in range(len(full))] != full or len({c.norm_bias, c.attention_bias, c.mlp_bias}) > 1:
-        raise DataError("a setting that our transformer does not have", found={"layer_types": c.layer_types, "norm_bias": c.norm_bias, "mlp_bias": c.mlp_bias})
-    bases = [c.rope_parameters[t]["rope_theta"] for t in ("sliding_attention", "full_attention")]
-    kinds = {c.rope_parameters[t]["rope_type"] for t in ("sliding_attention", "full_attention")}
-    if kinds != {"default"}: raise DataError("a setting that our transformer does not have", found={"rope_type": sorted(kinds)})
+    every = full[1:].index(True) + 1 if True in full[1:] else len(full) if full[0] else 0
+    local, bases = not all(full), [c.rope_parameters[t]["rope_theta"] for t in ("sliding_attention", "full_attention")]
+    _refuse(c, {"layer_types": not local or full == [every > 0 and i % every == 0 for i in range(len(full))], "hidden_activation": c.hidden_activation in CURVES_THERE,
+                "norm_bias": c.norm_bias == c.mlp_bias, "attention_bias": c.attention_bias == c.mlp_bias,
+                "rope_parameters": all(p["rope_type"] == "default" for p in c.rope_parameters.values())})
     return dict(max_length=c.max_position_embeddings, norm="pre", positions="rotary", window=c.local_attention // 2 if local else None,
                 **({"every": every} if local else {}), base=bases[0], base_full=bases[1], gated=True, curve=CURVES_THERE[c.hidden_activation],
                 bias=c.mlp_bias, dropout=c.attention_dropout, epsilon=c.norm_eps)
