@@ -54,7 +54,7 @@ class Shape:
         for name in ("inner", "factor", "window"): check(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more, or None")
         check("width", self.width % self.heads == 0, f"a multiple of the number of heads, {self.heads}")
         for name, known in (("norm", NORMS), ("positions", POSITIONS), ("curve", CURVES)):
-            check(name, getattr(self, name) in known, suggest(getattr(self, name), known))
+            check(name, getattr(self, name) in known, "one of " + ", ".join(known))
         check("width", self.positions != "rotary" or self.width // self.heads % 2 == 0, f"an even number for each of {self.heads} heads, to turn pairs")
         check("positions", self.positions != "sinusoid" or self.embedding % 2 == 0, "an even width of the embeddings, or others")
         check("every", self.every >= 0 and (self.window is None or self.every != 1), "0, or 2 or more: with 1 every layer reads everything, and the window is nobody's")
