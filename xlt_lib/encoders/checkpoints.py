@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from ..data.errors import DataError, WriteError, suggest
+from .recipe import with_defaults
 
 # %% ../../nbs/3_encoders/04_checkpoints.ipynb #c9dd31c4
 @dataclass
@@ -92,7 +93,7 @@ def load_checkpoint(folder: Path, model, optimizer, machine: Accelerator, run: d
     if not checkpoints(folder): return Position()
     newest, device = checkpoints(folder)[-1], machine.device
     told = json.loads((newest / "position.json").read_text())
-    was, run = told.pop("run"), json.loads(json.dumps(run))     # tuples come back from JSON as lists
+    was, run = with_defaults(told.pop("run")), json.loads(json.dumps(run))     # tuples come back from JSON as lists
     for key in run:
         if was.get(key) != run[key]:
             raise DataError("this folder holds another run", file=folder, found=f"{key} = {was.get(key)}",

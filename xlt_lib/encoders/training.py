@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError, suggest
 from .batches import Batches
 from .checkpoints import BestWeights, Log, Position, load_checkpoint, save_checkpoint, what_is_safe
-from .recipe import Recipe, adamw, autocast, quick_dropout, rate, settings
+from .recipe import Recipe, adamw, autocast, quick_dropout, rate, set_rate, settings, unfreeze
 
 # %% ../../nbs/3_encoders/05_training.ipynb #4ee208da
 def take_step(
@@ -134,13 +134,13 @@ def train(
         try:
             while not at.done:
                 plan = batches.plan(at.epoch)
-                model.train()
+                model.train(); unfreeze(model, optimizer, recipe, at.epoch)
                 while at.batch < len(plan) and at.step < total:
                     start, places = time.perf_counter(), range(len(plan))[at.batch:at.batch + recipe.accumulate]
                     group = [batches.batch(plan[i], at.epoch, i, *share) for i in places]
                     group = [batch and batch | {"progress": at.step / total, "step": at.step} for batch in group]   # for schedules and turns
-                    learning_rate = recipe.learning_rate * rate(at.step, total, recipe.warmup)
-                    for g in optimizer.param_groups: g["lr"] = learning_rate
+                    learning_rate = recipe.learning_rate * rate(at.step, total, recipe.warmup, recipe.shape, recipe.ratio)
+                    set_rate(optimizer, learning_rate)
                     losses, tokens = take_step(model, optimizer, group, recipe, weights, machine)
                     seconds = time.perf_counter() - start
                     at.step += 1; at.batch += len(group); at.tokens += tokens; at.seconds += seconds

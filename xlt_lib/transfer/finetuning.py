@@ -23,7 +23,7 @@ from ..data.labels import describe
 from ..data.tasks import TASKS, task
 from ..encoders.batches import Collator, encode_words
 from ..encoders.checkpoints import checkpoints
-from ..encoders.recipe import Recipe
+from ..encoders.recipe import Recipe, with_defaults
 from ..encoders.training import train as loop
 from ..encoders.transformer import Encoder
 from ..evaluation.metrics import score_labels, score_spans
@@ -150,7 +150,7 @@ def claim(
 
 def _same_run(file, run):
     "Raises `DataError` if a folder was begun by another run, or by something that left no record."
-    was = json.loads(file.read_text("utf-8"))["run"] if file.is_file() else {}
+    was = with_defaults(json.loads(file.read_text("utf-8"))["run"]) if file.is_file() else {}
     for key in run:
         if was.get(key) != run[key]:
             raise DataError("this folder holds another model", file=file.parent, found=f"{key} = {was.get(key)}",
