@@ -101,7 +101,7 @@ def dictionary(
         one.update(a); two.update(b); both.update((x, y) for x in a for y in b)
     dice = {(x, y): 2 * n / (one[x] + two[y]) for (x, y), n in both.items() if n >= least}
     best, back = {}, {}
-    for (x, y), d in sorted(dice.items(), key=lambda item: (item[1], item[0])): best[x], back[y] = y, x
+    for x, y in sorted(dice, key=lambda pair: (dice[pair], pair)): best[x], back[y] = y, x
     return {x: y for x, y in best.items() if back[y] == x and x != y}
 
 
