@@ -21,7 +21,7 @@ from torch import Tensor
 from ..data.errors import DataError, WriteError, suggest
 from ..data.tokenizers import open_tokenizer, train_tokenizer
 from ..data.world import the_world
-from .masking import MaskedLM, MaskingCollator, masked_examples, smoothed
+from .masking import MASKED, Objective, smoothed
 from .recipe import Recipe
 from .text import Text, world_text
 from .training import train
@@ -52,6 +52,7 @@ def pretrain(
     size: str | Size = "tiny",      # a key of `SIZES`
     *,
     recipe: Recipe | None = None,   # None: the size's own, with AdamW's second moment at 0.98 as in XLM-R's pre-training
+    objective: Objective = MASKED,  # what it learns from; others have lessons of their own, and `encoders.objectives` a table of all
     exponent: float = 0.5,          # of the languages' shares: see `smoothed`
     seed: int = 0,                  # of the first weights; the recipe has its own
     bar: bool | None = None,        # a progress bar; None: if the output is a terminal
@@ -59,16 +60,16 @@ def pretrain(
 ) -> Encoder:
     "Trains tokenizer and encoder on text alone. Killed and called again it goes on; finished, it is opened. `AutoModel` reads the folder."
     folder, size = Path(folder), _size(size)
-    if (folder / "pretraining.json").is_file(): return open_encoder(folder)
+    if (folder / "pretraining.json").is_file(): return _finished(folder, objective)
     work, recipe = _begin(folder), recipe or _recipe(size)
     tokenizer = _tokenizer(text, size, work / "tokenizer", say)
-    model = MaskedLM(new_encoder("xlm-roberta", tokenizer, layers=size.layers, width=size.width, heads=size.heads,
-                                 max_length=size.max_length, seed=seed), seed)
-    examples = masked_examples(text, tokenizer, size.max_length, _rows_read(text, tokenizer, size, recipe), exponent)
-    done = train(model, examples, recipe,
-                 collate=MaskingCollator(tokenizer), folder=work / "checkpoints", bar=bar, say=say)
-    last = {name: done.curve(name)[-50:] for name in ("mlm", "tlm") if done.curve(name)}
-    about = dict(format="xlt_lib encoder", version=1, size=asdict(size), recipe=asdict(recipe), exponent=exponent, seed=seed,
+    _same_objective(work / "tokenizer/objective", objective)
+    start = new_encoder("xlm-roberta", tokenizer, layers=size.layers, width=size.width, heads=size.heads, max_length=size.max_length, seed=seed)
+    model, collate = objective.build(start, tokenizer, seed)
+    examples = objective.rows(text, tokenizer, size.max_length, _rows_read(text, tokenizer, size, recipe, objective), exponent)
+    done = train(model, examples, recipe, collate=collate, weights=objective.weights, folder=work / "checkpoints", bar=bar, say=say)
+    last = {name: done.curve(name)[-50:] for name in dict.fromkeys(n for r in done.log for n in r.get("losses", ()))}
+    about = dict(format="xlt_lib encoder", version=1, objective=objective.name, size=asdict(size), recipe=asdict(recipe), exponent=exponent, seed=seed,
                  text=text.sizes(), fingerprint=text.fingerprint(), steps=done.steps, tokens=done.tokens,
                  seconds=round(done.seconds), losses={name: round(sum(v) / len(v), 3) for name, v in last.items()})
     _put(model, tokenizer, about, work / "encoder", folder)
@@ -87,11 +88,30 @@ def _recipe(size, threads=2):
                   epsilon=1e-6, threads=threads)
 
 
-def _rows_read(text, tokenizer, size, recipe):
+def _finished(folder, objective):
+    "The encoder that stands there, if it has learnt from what is asked for."
+    _same(json.loads((folder / "pretraining.json").read_text("utf-8")).get("objective", MASKED.name), objective, folder)
+    return open_encoder(folder)
+
+
+def _same_objective(file, objective):
+    "What a run learns from is written down beside its tokenizer: a checkpoint does not say what its batches hid."
+    if file.is_file(): _same(file.read_text("utf-8"), objective, file.parents[2])
+    else:
+        try: file.write_text(objective.name, "utf-8")
+        except OSError as e: raise WriteError("this could not be written: is the disk full?", file=file, found=str(e), remedy="Make room, and call again") from None
+
+
+def _same(name, objective, folder):
+    if name != objective.name: raise DataError("an encoder that learns from something else", file=folder, found=name, expected=objective.name,
+                                               remedy="Give the other one a folder of its own")
+
+
+def _rows_read(text, tokenizer, size, recipe, objective):
     "Not many more rows than the steps will read, judged by a thousand: millions of sentences would fill the memory for nothing."
     there = sum(len(r) for r in [*text.mono.values(), *text.parallel.values()])
     if not recipe.steps or there <= 1000: return there
-    length = mean(len(e["input_ids"]) for e in masked_examples(text, tokenizer, size.max_length, rows=1000))
+    length = mean(len(e["input_ids"]) for e in objective.rows(text, tokenizer, size.max_length, rows=1000))
     return min(there, math.ceil(1.25 * recipe.steps * recipe.accumulate * recipe.tokens / length))
 
 
