@@ -219,6 +219,7 @@ def _cell(records):
     if not records: return "not run"
     if any(r.get("asked", ASKED) < ASKED for r in records): return "too few words to ask"
     if len(records) == 1 and "P@1" in records[0]: return "{} [{}, {}]".format(*(shown(records[0][f"P@1{end}"]) for end in ("", " low", " high")))
+    if all("failed" in r for r in records): return records[0]["failed"]
     return "; ".join(shown(r["P@1"]) if "P@1" in r else r["failed"] for r in records)
 
 
