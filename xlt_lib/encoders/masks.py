@@ -7,6 +7,7 @@ __all__ = ['STATIC', 'WHOLE_WORD', 'StaticCollator', 'begins_word', 'word_starts
 
 # %% ../../nbs/3_encoders/15_masks.ipynb #3ece3576
 from dataclasses import dataclass
+from functools import cached_property
 from zlib import crc32
 
 import torch
@@ -64,11 +65,16 @@ class WholeWordCollator(MaskingCollator):
     "A `MaskingCollator` that hides all pieces of a word or none."
     longest: int = 8        # what has more pieces is no word but writing without blanks, and is hidden piece by piece (ours)
 
+    @cached_property
+    def begins(self) -> Tensor:
+        "Looked up once, not for every batch: it goes through the whole vocabulary."
+        return begins_word(self.tokenizer)
+
     def numbers(self, ids: Tensor, dice: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         "Each place is hidden by the number of its word's first place. The fate is drawn for each piece (as in BERT's code)."
         chosen, fate, others = super().numbers(ids, dice)
         special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
-        starts = word_starts(ids, begins_word(self.tokenizer), special)
+        starts = word_starts(ids, self.begins, special)
         pieces = torch.zeros_like(ids).scatter_add_(1, starts, torch.ones_like(ids)).gather(1, starts)
         starts = torch.where(pieces > self.longest, torch.arange(ids.shape[1]), starts)
         return chosen.gather(1, starts), fate, others

@@ -103,7 +103,7 @@ def _is_done(state, file):
 def _add_file(folder, state, name, file, tokenizer, max_length, away):
     "Appends a file's rows to its language or pair, and notes it when all of them are there."
     part = state["parts"].get(name, {"rows": 0, "ids": 0, "lines": 0, "away": 0}) | {}
-    kind = np.uint16 if len(tokenizer) < 2**16 else np.uint32
+    kind = _kind(len(tokenizer))
     try:
         with _opened(folder / f"{name}.ids", part["ids"] * np.dtype(kind).itemsize) as ids, _opened(folder / f"{name}.ends", part["rows"] * 8) as ends, \
              _opened(folder / f"{name}.keys", part["rows"] * 8) as keys:
@@ -120,6 +120,9 @@ def _add_file(folder, state, name, file, tokenizer, max_length, away):
         _note(folder, state)
     except OSError as e:
         raise WriteError("the store could not be written: is the disk full?", file=folder, found=e.strerror, remedy="Make room, and call again: it goes on with this file") from None
+
+
+def _kind(subwords): return np.uint16 if subwords < 2**16 else np.uint32
 
 
 def _opened(path, size):
@@ -182,7 +185,7 @@ class Store:
 
 
 def _part(folder, name, told, subwords):
-    kind = np.uint16 if subwords < 2**16 else np.uint32
+    kind = _kind(subwords)
     sizes = {"ids": told["ids"] * np.dtype(kind).itemsize, "ends": told["rows"] * 8, "keys": told["rows"] * 8}
     for end, size in sizes.items():
         path = folder / f"{name}.{end}"
