@@ -83,7 +83,7 @@ def test_the_examples_of_the_helps_one_after_the_other(tmp_path):
 
 
 def test_the_example_of_pretraining(tmp_path):
-    save, pretrain = commands.EXAMPLES["pretrain"]
+    save, pretrain, _ = commands.EXAMPLES["pretrain"]
     assert xlt(*shlex.split(save)[1:], cwd=tmp_path)[0] == 0
     (tmp_path / "text/sw.txt").write_text("\n".join((tmp_path / "text/sw.txt").read_text("utf-8").splitlines()[:300]), "utf-8")
     assert "--steps 200" in pretrain
@@ -181,7 +181,9 @@ def test_bad_input_to_train(place, change, code, says):
     (["evaluate", "--model", "enc", "--test", "sw_test.conll"], 2, "not a model's folder"), (["evaluate", "--model", "sw_ner", "--test", "absent.conll"], 2, "no such file"),
     (["evaluate", "--model", "sw_ner", "--test", "sw_test.conll", "--task", "pos"], 2, "no such head"),
     (["pretrain", "--text", "absent", "--out", "p"], 2, "no such file or folder"), (["pretrain", "--text", "latin.txt", "--out", "p"], 2, "says no language"),
-    (["pretrain", "--text", "enc", "--size", "huge", "--out", "p"], 2, "no such size")], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+    (["pretrain", "--text", "enc", "--size", "huge", "--out", "p"], 2, "no such size"), (["pretrain", "--text", "enc", "--objective", "elektra", "--out", "p"], 2, "Did you mean 'electra'"),
+    (["pretrain", "--text", "enc", "--curriculum", "stage", "--out", "p"], 2, "Did you mean 'staged'"), (["pretrain", "--text", "enc", "--hours", "-1", "--out", "p"], 2, "no time to read in"),
+    (["pretrain", "--text", "enc", "--hours", "1", "--steps", "2", "--out", "p"], 2, "not allowed with"), (["pretrain", "--text", "enc", "--start", "absent", "--out", "p"], 2, "no such folder")], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
 def test_bad_input_to_the_others(trained, args, code, says):
     (trained / "latin.txt").write_bytes("Jos\xe9\n".encode("latin-1"))
     found, out, err = xlt(*args, cwd=trained, input="x\n")

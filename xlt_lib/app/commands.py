@@ -17,7 +17,8 @@ _SAVED = ["xlt data save --task ner --language sw --split train --out sw_train.c
           "xlt data save --task ner --language sw --split dev --out sw_dev.conll"]
 _TRAINED = "xlt train --task ner --train sw_train.conll --dev sw_dev.conll --out sw_ner"
 EXAMPLES = {
-    "pretrain": ["xlt data save --task mono --language sw --split train --out text/sw.txt", "xlt pretrain --text text --size tiny --steps 200 --out my_encoder"],
+    "pretrain": ["xlt data save --task mono --language sw --split train --out text/sw.txt", "xlt pretrain --text text --size tiny --steps 200 --out my_encoder",
+                 "xlt pretrain --text text --parallel text --size small --hours 3 --curriculum staged --out my_encoder"],
     "train": [*_SAVED, _TRAINED, "xlt train --task ner --train sw_train.conll --encoder my_encoder --epochs 5 --out sw_other"],
     "predict": ["echo 'Amina anaishi Lagos.' | xlt predict --model sw_ner", "xlt predict --model sw_ner my_letters.txt --format json"],
     "evaluate": ["xlt data save --task ner --language sw --split test --out sw_test.conll", "xlt evaluate --model sw_ner --test sw_test.conll",
@@ -33,7 +34,14 @@ def pretrain_options(p):
     p.add_argument("--text", nargs="+", required=True, metavar="FILE|DIR", help="plain text, a sentence a line, in files named after their language: sw.txt")
     p.add_argument("--parallel", nargs="+", default=[], metavar="FILE|DIR", help="translations, two columns with a tab between them: en-sw.tsv")
     p.add_argument("--size", default="tiny", metavar="tiny|small", help="of the encoder (default: %(default)s)")
-    p.add_argument("--steps", type=int, help="default: those of the size")
+    length = p.add_mutually_exclusive_group()
+    length.add_argument("--hours", type=float, metavar="H", help="about so long: a rehearsal finds how much this machine reads in that time")
+    length.add_argument("--steps", type=int, help="about so many full batches (default: those of the size)")
+    p.add_argument("--objective", default="mlm", metavar="NAME", help="what is learnt: mlm static whole-word electra tlm infoxlm (default: %(default)s, with translations side by side where there are any)")
+    p.add_argument("--curriculum", default="fixed", metavar="NAME", help="which languages are read when, and how much is hidden: fixed (XLM-R's way) or staged (mmBERT's) (default: %(default)s)")
+    p.add_argument("--start", metavar="E", help="an encoder that goes on with this text: a folder, or an id on the Hugging Face Hub (default: random weights)")
+    p.add_argument("--away", nargs="+", default=[], metavar="FILE", help="sentences that must not be read, because something will be tested on them: a sentence a line")
+    p.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     _out(p, "the encoder")
 
 
@@ -112,12 +120,16 @@ def _say(line: str):
 def run_pretrain(a):
     "`xlt pretrain`"
     from dataclasses import replace
-    from xlt_lib.data.errors import suggest
-    from xlt_lib.encoders.pretraining import SIZES, pretrain
-    from xlt_lib.encoders.text import text_files
-    if a.size not in SIZES: raise DataError("no such size", found=a.size, remedy=suggest(a.size, SIZES))
-    size = replace(SIZES[a.size], steps=a.steps) if a.steps is not None else SIZES[a.size]
-    pretrain(text_files(a.text, a.parallel), _named(a.out), size, say=_say)
+    from xlt_lib.data.duplicates import key
+    from xlt_lib.data.readers import read_lines
+    from xlt_lib.encoders.curriculum import curriculum
+    from xlt_lib.encoders.from_files import pretrain_files
+    from xlt_lib.encoders.objectives import objective
+    from xlt_lib.encoders.pretraining import size_named, size_recipe
+    from xlt_lib.encoders.transformer import open_encoder
+    size, away = size_named(a.size), {key(r["text"]) for file in a.away for r in read_lines(file)}
+    pretrain_files(a.text, _named(a.out), size, a.parallel, hours=a.hours, steps=a.steps, objective=objective(a.objective), stages=curriculum(a.curriculum),
+                   recipe=replace(size_recipe(size), seed=a.seed), start=open_encoder(a.start) if a.start else None, away=away, seed=a.seed, say=_say)
     print(a.out)
 
 

@@ -125,22 +125,30 @@ class Batches:
 
     def __init__(
         self,
-        examples: Sequence[dict],   # each with "input_ids"
+        examples: Sequence[dict],   # each with "input_ids"; or what has a method `epoch(number)` that gives such a list
         collate: Callable,          # (examples, torch.Generator) → batch
         tokens: int = 2048,         # budget: padded subwords a batch
         rows: int | None = None,    # at most so many sentences a batch
         seed: int = 0,
     ):
-        self.examples, self.collate, self.tokens, self.rows, self.seed = examples, collate, tokens, rows, seed
-        known = getattr(examples, "lengths", None)      # of rows on disk: to count them would be to read them all
-        self.lengths = np.asarray([len(e["input_ids"]) for e in examples] if known is None else known, dtype=np.int64)
-        if not len(examples): raise DataError("nothing to train on", found="no examples")
-        if self.lengths.max() > tokens:
+        self.given, self.collate, self.tokens, self.rows, self.seed = examples, collate, tokens, rows, seed
+        self._take(0)
+
+    def _take(self, epoch):
+        "Has the examples of an epoch at hand: always the same ones, unless their list has others for each epoch."
+        changes = hasattr(self.given, "epoch")
+        if getattr(self, "at", None) == (epoch if changes else 0): return
+        self.examples, self.at = self.given.epoch(epoch) if changes else self.given, epoch if changes else 0
+        if not len(self.examples): raise DataError("nothing to train on", found="no examples")
+        known = getattr(self.examples, "lengths", None)      # of rows on disk: to count them would be to read them all
+        self.lengths = np.asarray([len(e["input_ids"]) for e in self.examples] if known is None else known, dtype=np.int64)
+        if self.lengths.max() > self.tokens:
             raise DataError("an example is longer than the budget of a batch", found=f"{self.lengths.max()} subwords",
-                            expected=f"at most {tokens}", remedy="Raise `tokens`, or cut when you encode: `max_length`")
+                            expected=f"at most {self.tokens}", remedy="Raise `tokens`, or cut when you encode: `max_length`")
 
     def plan(self, epoch: int) -> list[list[int]]:
         "Every example once: shuffled, sorted by length within pools, packed, and the batches shuffled again."
+        self._take(epoch)
         dice, lengths = np.random.default_rng([self.seed, epoch]), self.lengths
         order, batches = dice.permutation(len(lengths)), []
         for pool in np.split(order, range(POOL, len(order), POOL)):
@@ -157,10 +165,12 @@ class Batches:
         processes: int = 1,
     ) -> dict | None:             # None where there are fewer rows than processes
         "The batch itself. What its collator draws depends on the seed and the place only."
+        self._take(epoch)
         mine = [self.examples[i] for i in members[process::processes]]
         seed = np.random.SeedSequence([self.seed, epoch, index, process]).generate_state(1, np.uint64)[0]
         return self.collate(mine, torch.Generator().manual_seed(int(seed))) if mine else None
 
     def fingerprint(self) -> str:
         "What the plan depends on, in eight digits: enough to see that a run is resumed on other data."
+        self._take(0)
         return sha256(self.lengths.tobytes() + f"{self.tokens} {self.rows} {self.seed}".encode()).hexdigest()[:8]

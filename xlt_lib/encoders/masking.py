@@ -25,7 +25,7 @@ from .transformer import Encoder, quietly
 class MaskingCollator:
     "A `Collator` that hides subwords of the rows that name a loss under \"masked\", anew in every batch."
     tokenizer: PreTrainedTokenizerBase
-    share: float = 0.15     # of the subwords, special ones left out (Devlin et al. 2019)
+    share: float = 0.15     # of the subwords, special ones left out (Devlin et al. 2019); a row may say its own under "share"
 
     def __post_init__(self):
         if self.tokenizer.mask_token_id is None:
@@ -39,11 +39,12 @@ class MaskingCollator:
     def __call__(self, examples: list[dict], dice: torch.Generator) -> dict:
         "Of the hidden ones 80 % become `<mask>`, 10 % another subword, and 10 % stay (Devlin et al. 2019)."
         batch = Collator(self.tokenizer.pad_token_id)(examples, dice)
-        names, ids = batch.pop("masked", None), batch["input_ids"]
+        names, shares, ids = batch.pop("masked", None), batch.pop("share", None), batch["input_ids"]
         if names is None: return batch
+        share = self.share if shares is None else torch.tensor([self.share if e.get("share") is None else e["share"] for e in examples])[:, None]
         special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
         chosen, fate, others = self.numbers(ids, dice)
-        hidden = (chosen < self.share) & ~special & torch.tensor([n is not None for n in names])[:, None]
+        hidden = (chosen < share) & ~special & torch.tensor([n is not None for n in names])[:, None]
         seen = torch.where(fate < 0.8, self.tokenizer.mask_token_id, torch.where(fate < 0.9, others, ids))
         for name in dict.fromkeys(n for n in names if n):
             mine = hidden & torch.tensor([n == name for n in names])[:, None]

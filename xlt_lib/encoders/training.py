@@ -103,7 +103,7 @@ class Training:
 # %% ../../nbs/3_encoders/05_training.ipynb #b327a558
 def train(
     model: nn.Module,                   # batch → {"losses": {name: mean}, …}; changed in place
-    examples: Sequence[dict],           # with "input_ids", and labels under the name of their loss
+    examples: Sequence[dict],           # with "input_ids", and labels under the name of their loss; or `epoch(number)` → such a list
     recipe: Recipe = Recipe(),          # noqa: B008  (frozen)
     *,
     collate: Callable,                  # (examples, torch.Generator) → batch: `Collator(tokenizer.pad_token_id)`
@@ -162,7 +162,7 @@ def train(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped after step {at.step} of {total}. {what_is_safe(folder)}") from None
         if at.best: best.restore(model)
-    machine.end_training()
+    for each in machine.trackers: each.finish()     # not `end_training`, which would part the processes for good
     return Training(at.step, at.tokens, at.seconds, at.best, log.records)
 
 # %% ../../nbs/3_encoders/05_training.ipynb #12419bda
