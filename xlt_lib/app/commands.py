@@ -37,7 +37,7 @@ def pretrain_options(p):
     length = p.add_mutually_exclusive_group()
     length.add_argument("--hours", type=float, metavar="H", help="about so long: a rehearsal finds how much this machine reads in that time")
     length.add_argument("--steps", type=int, help="about so many full batches (default: those of the size)")
-    p.add_argument("--objective", default="mlm", metavar="NAME", help="what is learnt: mlm static whole-word electra tlm infoxlm (default: %(default)s, with translations side by side where there are any)")
+    p.add_argument("--objective", default="mlm", metavar="NAME", help="what is learnt: mlm static whole-word electra tlm ranked infoxlm (default: %(default)s, with translations side by side where there are any)")
     p.add_argument("--curriculum", default="fixed", metavar="NAME", help="which languages are read when, and how much is hidden: fixed (XLM-R's way) or staged (mmBERT's) (default: %(default)s)")
     p.add_argument("--start", metavar="E", help="an encoder that goes on with this text: a folder, or an id on the Hugging Face Hub (default: random weights)")
     p.add_argument("--away", nargs="+", default=[], metavar="FILE", help="sentences that must not be read, because something will be tested on them: a sentence a line")

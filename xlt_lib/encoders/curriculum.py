@@ -41,7 +41,8 @@ CURRICULA = {
     "fixed": FIXED, "staged": STAGED,
     "staged-languages": tuple(replace(s, languages=1.0) for s in STAGED),       # all languages from the beginning
     "staged-masks": tuple(replace(s, hidden=0.15) for s in STAGED),             # always 15 % hidden
-    "staged-sampling": tuple(replace(s, exponent=0.3) for s in STAGED)}         # always XLM-R's exponent
+    "staged-sampling": tuple(replace(s, exponent=0.3) for s in STAGED),         # always XLM-R's exponent
+    "masks": tuple(replace(s, exponent=0.3, languages=1.0) for s in STAGED)}    # the control with that one idea: less and less is hidden
 
 
 def curriculum(

@@ -70,7 +70,7 @@ def pretrain_files(
     if hours is not None and not hours > 0: raise DataError("no time to read in", found=f"{hours} hours", expected="more than 0")
     if steps is not None and steps < 1: raise DataError("steps", found=steps, expected="1 or more")
     if objective.examples is not masked_examples:
-        raise DataError("this objective makes rows of its own", found=objective.name, expected="one that reads rows as they stand: mlm static whole-word electra tlm infoxlm",
+        raise DataError("this objective makes rows of its own", found=objective.name, expected="one that reads rows as they stand: mlm static whole-word electra tlm ranked infoxlm",
                         remedy="`pretrain` takes it, with text in memory")
     work, recipe, machine = begin(folder), recipe or size_recipe(size), Accelerator()
     with machine.local_main_process_first():            # the others find what the first has made

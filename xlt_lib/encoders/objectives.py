@@ -18,12 +18,12 @@ from ..data.errors import DataError, suggest
 from .detection import DETECTION, Detection, DetectionCollator
 from .masking import MASKED, Objective
 from .masks import STATIC, WHOLE_WORD
-from .pairs import ALTERNATING, APART, INFOXLM, NEXT, NO_MARGIN, RANKING, TLM
+from .pairs import ALTERNATING, APART, INFOXLM, NEXT, NO_MARGIN, RANKED, RANKING, TLM
 
 # %% ../../nbs/3_encoders/20_objectives.ipynb #09282b94
 AT_HIDDEN = replace(DETECTION, name="electra-15", about="replaced subwords are found, asked at the hidden places only: the ablation of electra",
                     build=lambda e, t, seed=0: (Detection(e, seed, everywhere=False), DetectionCollator(t)))
-OBJECTIVES = {o.name: o for o in (MASKED, STATIC, WHOLE_WORD, DETECTION, AT_HIDDEN, NEXT, TLM, APART, ALTERNATING, RANKING, NO_MARGIN, INFOXLM)}
+OBJECTIVES = {o.name: o for o in (MASKED, STATIC, WHOLE_WORD, DETECTION, AT_HIDDEN, NEXT, TLM, APART, ALTERNATING, RANKING, NO_MARGIN, RANKED, INFOXLM)}
 
 
 def objective(

@@ -89,6 +89,7 @@ def new_encoder(
     width: int = 64,
     heads: int = 4,
     max_length: int = 128,                # longest input in subwords
+    dropout: float | None = None,         # of states and attention weights; None: the kind's own, 0.1 but for modernbert
     seed: int = 0,                        # of the random weights
 ) -> Encoder:
     "An encoder with random weights: what pre-training starts from. The caller's random numbers are left as they were."
@@ -100,11 +101,19 @@ def new_encoder(
         kind, vocab_size=len(t), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         max_position_embeddings=positions, pad_token_id=t.pad_token_id, bos_token_id=t.cls_token_id,
         eos_token_id=t.sep_token_id, cls_token_id=t.cls_token_id, sep_token_id=t.sep_token_id,
-        **{feed_forward: 4 * width}, **normal)
+        **{feed_forward: 4 * width}, **normal, **_dropout(kind, dropout))
     with torch.random.fork_rng(devices=[]), quietly():
         torch.manual_seed(seed)
         model = without_pooler(AutoModel.from_config(config).eval())
     return Encoder(model, tokenizer, f"new {kind}", weights_hash(model))
+
+
+def _dropout(kind, share):
+    "The settings of a kind that say it."
+    if share is None: return {}
+    if not 0 <= share < 1: raise DataError("dropout", found=share, expected="a share, from 0 to below 1")
+    names = {"distilbert": ("dropout", "attention_dropout"), "modernbert": ("embedding_dropout", "attention_dropout", "mlp_dropout")}
+    return dict.fromkeys(names.get(kind, ("hidden_dropout_prob", "attention_probs_dropout_prob")), share)
 
 # %% ../../nbs/3_encoders/01_transformer.ipynb #53668c16
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -1,0 +1,101 @@
+"""How fast does an encoder read? Run `python tests/benchmarks/bench_pretraining.py [--shape 4x192] [--seeds N]`.
+
+A masked language model of XLM-R's kind reads the same sentences, once, in two ways: by the Hugging Face Trainer with its
+masked-LM collator, both as they come (8 sentences a batch at random, fp32, scores at all places), and by our loop (rows
+by length up to a number of subwords, bf16 where the processor has it and the width is worth it, scores at hidden places
+only, memory that is kept). A batch of ours holds about four times as many sentences, so its learning rate is twice the
+Trainer's: the square root. Each way first reads some rows that are not timed; then they take turns, seed by seed.
+
+Speeds are real subwords, without padding, by the second, on the clock and of processor time, which other programs
+disturb less. The loss is the mean over hidden places of sentences that nobody read, in nats, after one reading of
+everything: each way's mean over the seeds, with its range. Text: sentences of $XLT_DATA's plain text (or shared/data
+beside the repository) in three languages, else the embedded world. Exits 1 if, over three seeds or more, our best loss
+is above the Trainer's worst; never because of time.
+"""
+import argparse
+import math
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, median
+
+os.environ["ACCELERATE_USE_CPU"] = "1"
+
+import torch
+from datasets import Dataset
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
+
+from xlt_lib.encoders.curriculum import perplexities
+from xlt_lib.encoders.masking import MaskedLM, MaskingCollator, masked_examples
+from xlt_lib.encoders.pretraining import Size, learn_tokenizer
+from xlt_lib.encoders.recipe import Recipe, processor_has_bf16
+from xlt_lib.encoders.text import Text, folder_text, world_text
+from xlt_lib.encoders.training import train
+from xlt_lib.encoders.transformer import new_encoder
+from xlt_lib.data.world import World
+
+CODES = ("en", "fr", "rw")
+
+
+def sentences(n):
+    "So many sentences of each language, and what they are."
+    root = Path(os.environ.get("XLT_DATA") or Path(__file__).parents[3] / "shared/data")
+    if (root / "mono").is_dir(): return folder_text(list(CODES), root, ["common_voice_2021"]).mono, "Common Voice"
+    return world_text(World(languages=("en", "fr", "sw"))).mono, "the embedded world"
+
+
+def theirs(model, rows, tokenizer, a, seed):
+    arguments = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=1, seed=seed, learning_rate=a.rate, warmup_steps=0.1, adam_beta2=0.98, adam_epsilon=1e-6,
+                                  weight_decay=0.01, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True)
+    trainer = Trainer(model=model.model, args=arguments, train_dataset=Dataset.from_list([{"input_ids": r["input_ids"]} for r in rows]),
+                      data_collator=DataCollatorForLanguageModeling(tokenizer))
+    trainer.remove_callback(PrinterCallback)
+    return trainer.train
+
+
+def ours(model, rows, tokenizer, a, seed):
+    recipe = Recipe(learning_rate=2 * a.rate, epochs=1, tokens=a.tokens, rows=None, betas=(0.9, 0.98), epsilon=1e-6, threads=a.threads, seed=seed)
+    return lambda: train(model, rows, recipe, collate=MaskingCollator(tokenizer), bar=False, say=lambda line: None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shape", default="4x192", help="layers x width")
+    parser.add_argument("--rate", type=float, default=5e-4, help="the Trainer's learning rate")
+    for name, default in (("seeds", 1), ("rows", 6000), ("vocabulary", 12000), ("tokens", 1024), ("threads", 2)): parser.add_argument(f"--{name}", type=int, default=default)
+    a = parser.parse_args()
+    logging.set_verbosity_error(); logging.disable_progress_bar()
+    torch.set_num_threads(a.threads)
+    layers, width = map(int, a.shape.split("x"))
+    mono, what = sentences(a.rows)
+    each = a.rows // len(mono)
+    mono = {c: rows[:each + 200] for c, rows in mono.items()}
+    tokenizer = learn_tokenizer(mono, Size(layers, width, width // 32, a.vocabulary, 128, a.tokens, 1, a.rate), say=lambda line: None)
+    rows = masked_examples(Text({c: r[:each] for c, r in mono.items()}, {}), tokenizer, 128, exponent=1.0)
+    unread = {c: masked_examples(Text({c: r[each:]}, {}), tokenizer, 128) for c, r in mono.items()}
+    subwords = sum(len(r["input_ids"]) for r in rows)
+    print(f"{what}, {len(rows):,} sentences, {subwords:,} subwords, vocabulary {len(tokenizer):,}, {a.shape}, {a.threads} threads, bf16 in this processor: {processor_has_bf16(torch.device('cpu'))}")
+    make = lambda seed: MaskedLM(new_encoder("xlm-roberta", tokenizer, layers=layers, width=width, heads=width // 32, max_length=128, seed=seed), seed)
+    ways, found = {"Trainer, as it comes": theirs, "ours": ours}, {}
+    for way in ways.values(): way(make(0), rows[:64], tokenizer, a, 0)()
+    for seed in range(a.seeds):
+        for name, way in ways.items():
+            model = make(seed); set_seed(seed)
+            run = way(model, rows, tokenizer, a, seed)
+            clock, cpu = time.perf_counter(), time.process_time()
+            run()
+            clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+            loss = mean(math.log(p) for p in perplexities(model, unread, tokenizer).values())
+            found.setdefault(name, []).append((subwords / clock, subwords / cpu, loss))
+            print(f"  seed {seed}  {name:22} {subwords / clock:9,.0f} subwords/s on the clock {subwords / cpu:9,.0f} of processor time   loss {loss:.3f}", flush=True)
+    (base, mine) = found.values()
+    print(f"ours / Trainer: {median(m[0] / b[0] for m, b in zip(mine, base)):.1f} x on the clock, {median(m[1] / b[1] for m, b in zip(mine, base)):.1f} x by processor time")
+    for name, runs in found.items(): print(f"loss, {name}: {mean(r[2] for r in runs):.3f} ({min(r[2] for r in runs):.3f} to {max(r[2] for r in runs):.3f})")
+    if a.seeds >= 3 and min(r[2] for r in mine) > max(r[2] for r in base): sys.exit("our loss is above the Trainer's")
+
+
+if __name__ == "__main__": main()
