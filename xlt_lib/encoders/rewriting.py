@@ -6,7 +6,7 @@
 __all__ = ['SIGNS', 'SPANS', 'SPANS_OF_ONE', 'DENOISING', 'IN_ORDER', 'corrupt', 'restore', 'divided', 'draw_spans', 'passages',
            'target_batch', 'SpanCollator', 'Extended', 'Rewriting', 'infill', 'draw_lengths', 'DenoisingCollator']
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #a67bc24c
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #b236cc1f
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ from .masks import begins_word
 from .text import Text
 from .transformer import Encoder
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #5fa59934
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #815a9021
 def corrupt(
     words: list[int],
     spans: list[tuple[int, int]],       # (begin, end) of what is hidden, in order
@@ -49,7 +49,7 @@ def restore(read: list[int], written: list[int], sign: int) -> list[int]:
         elif now is not None: said[now].append(w)
     return [x for w in read for x in (said.get(w, []) if w >= sign else [w])]
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #0f820c5b
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #1ed6cf09
 def divided(
     total: int,
     parts: int,
@@ -79,7 +79,7 @@ def draw_spans(
     ends = torch.tensor([n for pair in zip(gaps, longs) for n in pair]).cumsum(0).tolist()
     return list(zip(ends[::2], ends[1::2]))
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #b650a155
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #8991f0b3
 def passages(text: Text, tokenizer: PreTrainedTokenizerBase, max_length: int, rows: int | None = None, exponent: float = 0.5, lines: int = 4) -> list[dict]:
     "Rows of up to `lines` consecutive lines, as many as fit. Translations play no part."
     blocks = {code: [s[i:i + lines] for i in range(0, len(s), lines)] for code, s in text.mono.items()}
@@ -102,7 +102,7 @@ def _joined(rows, max_length):
         else: out.append(ids)
     return out
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #47ff862a
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #0378b7db
 SIGNS = 100         # of T5 (Raffel et al. 2020)
 
 
@@ -134,7 +134,7 @@ class SpanCollator:
             read.append([ids[0], *r, ids[-1]]); written.append([ids[0], *w])
         return target_batch(self.tokenizer, "spans", read, written)
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #324fc0e2
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #bf728bc7
 class Extended(nn.Module):
     "An encoder's own embeddings, and rows for signs after the last of them."
 
@@ -158,9 +158,10 @@ class Rewriting(nn.Module):
         if c.model_type != "xlm-roberta": raise DataError("this kind of encoder is not pre-trained here", found=c.model_type, expected="xlm-roberta")
         self.model, self.first = encoder.model, c.pad_token_id + 1                      # XLM-R counts places from here
         shape = Shape(c.vocab_size + signs, c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.intermediate_size, encoder.max_length + 1,
-                      cross=True, dropout=c.hidden_dropout_prob, pad_id=c.pad_token_id)
+                      cross=True, dropout=c.hidden_dropout_prob, pad_id=c.pad_token_id, spread=c.hidden_size ** -0.5)     # T5's: see "What goes wrong"
         self.decoder = Transformer(shape, seed)
-        self.table = self.decoder.embeddings.subwords = Extended(encoder.model.get_input_embeddings(), signs, shape.spread, seed)
+        self.table = self.decoder.embeddings.subwords = Extended(encoder.model.get_input_embeddings(), signs, c.initializer_range, seed)
+        with torch.no_grad(): self.decoder.embeddings.places.weight.mul_(c.initializer_range / shape.spread)     # as small as the words' vectors
         self.bias = nn.Parameter(torch.zeros(shape.vocabulary))
 
     def memory(self, batch: dict) -> Tensor:
@@ -185,7 +186,7 @@ class Rewriting(nn.Module):
         states = self.states(self.memory(batch), batch["attention_mask"], batch["target"][:, :-1])
         return {"losses": {name: self.loss(states, labels) for name, labels in batch["labels"].items()}}
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #6172deb4
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #36880e50
 def infill(
     words: list[list[int]],         # the pieces of each word
     longs: list[int],               # of the spans, in words
@@ -211,7 +212,7 @@ def draw_lengths(
     room = hidden - sum(n > 0 for n in longs)
     return [n for i, n in enumerate(longs) if n or longs[:i].count(0) < room]
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #2d39f8cd
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #b44f585a
 @dataclass(frozen=True)
 class DenoisingCollator:
     "Permutes the sentences of a passage, hides spans of their words, and asks for the passage as it was: the loss `denoising`."
@@ -245,7 +246,7 @@ class DenoisingCollator:
         longs = draw_lengths(math.ceil(self.share * len(words)), self.mean, dice)
         return infill(words, longs, divided(len(words) - sum(longs), len(longs) + 1, 0, dice), self.tokenizer.mask_token_id)
 
-# %% ../../nbs/3_encoders/19_rewriting.ipynb #c6dee901
+# %% ../../nbs/3_encoders/19_rewriting.ipynb #e4bfe39b
 def _spans(encoder, tokenizer, seed=0, **setting): return Rewriting(encoder, SIGNS, seed), SpanCollator(tokenizer, **setting)
 def _denoising(encoder, tokenizer, seed=0, **setting): return Rewriting(encoder, 0, seed), DenoisingCollator(tokenizer, **setting)
 
