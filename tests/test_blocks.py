@@ -13,7 +13,7 @@ from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.attention import all_of, attend, attention_weights, causal_mask, padding_mask, rotary_angles, rotate, sinusoids, window_mask
 from xlt_lib.encoders.batches import Collator
 from xlt_lib.encoders.blocks import Shape, Transformer
-from xlt_lib.encoders.recipe import Recipe
+from xlt_lib.encoders.recipe import Recipe, adamw, layers_from_below, levels, set_rate
 from xlt_lib.encoders.same_weights import from_hugging_face, hugging_face_model, shape_of, to_hugging_face
 from xlt_lib.encoders.training import train
 from xlt_lib.encoders.transformer import open_encoder
@@ -351,6 +351,37 @@ def test_the_same_seed_repeats_bit_for_bit():
     (one, a), (two, b), (_, c) = learnt(0), learnt(0), learnt(1)
     assert a == b and all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters()))
     assert a != c
+
+
+class Headed(Copying):
+    "With a head that is in no layer."
+    def __init__(self, **change):
+        super().__init__(**change)
+        self.head = torch.nn.Linear(32, V)
+
+    def forward(self, given):
+        real = given["attention_mask"] == 1
+        return {"losses": {"copy": F.cross_entropy(self.head(self.encoder(given["input_ids"], given["attention_mask"])[real]), given["input_ids"][real])}}
+
+
+@pytest.mark.parametrize("change, stack", [({}, 5), (dict(norm="pre"), 5), (dict(shared=True), 2)])
+def test_the_recipe_knows_its_layers(change, stack):
+    "A lower layer learns more slowly; frozen ones not at all, and gradual ones when their turn comes. A last norm and heads are above all layers."
+    model = Headed(**change)
+    layers = layers_from_below(model)
+    assert len(layers) == stack and layers[0] is model.encoder.embeddings and layers[1] is model.encoder.layers[0]
+    optimizer = adamw(model, Recipe(layer_decay=0.5))
+    set_rate(optimizer, 0.01)
+    of = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    for depth, layer in enumerate(reversed(layers), 1): assert {of[id(p)] for p in layer.parameters()} == {0.01 * 0.5 ** depth}
+    assert len(of) == len(list(model.parameters())) and {of[id(p)] for p in model.encoder.norm.parameters()} <= {0.01}
+    texts = [{"input_ids": [0, *range(5, 15), 2]}] * 4
+    for recipe, still in ((dict(frozen_layers=1), 2), (dict(unfreeze=1, epochs=1), stack), (dict(unfreeze=1, epochs=2), stack - 1)):
+        model = Headed(**change)
+        before = [[p.clone() for p in level] for level in reversed(levels(model))]
+        train(model, texts, replace(Recipe(learning_rate=1e-2, epochs=2, threads=1), **recipe), collate=Collator(1), bar=False, say=lambda line: None)
+        moved = [any(not torch.equal(a, b) for a, b in zip(x, y)) for x, y in zip(before, reversed(levels(model)))]
+        assert moved[:stack] == [False] * still + [True] * (stack - still)
 
 
 def test_the_caller_s_random_numbers_stay():

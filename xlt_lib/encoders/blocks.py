@@ -183,6 +183,10 @@ class Transformer(nn.Module):
 
     def get_input_embeddings(self) -> nn.Embedding: return self.embeddings.subwords
 
+    def layers_from_below(self) -> list[nn.Module]:
+        "Embeddings, first layer, second …, for the recipe's fields that speak of layers; where all share their weights, the embeddings and the one."
+        return [self.embeddings, *self.layers]
+
     def _run(self, ids, mask, may_read, positions, languages, memory, memory_mask, seen=None):
         s, n, device = self.shape, ids.shape[-1], ids.device
         positions = torch.arange(n, device=device) if positions is None else positions

@@ -16,14 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.errors import DataError, suggest
 from .detection import DETECTION, Detection, DetectionCollator
+from .left_to_right import BOTH_WAYS, CAUSAL, ONE_STREAM, PERMUTATION
 from .masking import MASKED, Objective
 from .masks import STATIC, WHOLE_WORD
 from .pairs import ALTERNATING, APART, INFOXLM, NEXT, NO_MARGIN, RANKED, RANKING, TLM
+from .rewriting import DENOISING, IN_ORDER, SPANS, SPANS_OF_ONE
 
 # %% ../../nbs/3_encoders/20_objectives.ipynb #09282b94
 AT_HIDDEN = replace(DETECTION, name="electra-15", about="replaced subwords are found, asked at the hidden places only: the ablation of electra",
                     build=lambda e, t, seed=0: (Detection(e, seed, everywhere=False), DetectionCollator(t)))
-OBJECTIVES = {o.name: o for o in (MASKED, STATIC, WHOLE_WORD, DETECTION, AT_HIDDEN, NEXT, TLM, APART, ALTERNATING, RANKING, NO_MARGIN, RANKED, INFOXLM)}
+OBJECTIVES = {o.name: o for o in (MASKED, STATIC, WHOLE_WORD, DETECTION, AT_HIDDEN, NEXT, TLM, APART, ALTERNATING, RANKING, NO_MARGIN, RANKED, INFOXLM,
+                                  CAUSAL, BOTH_WAYS, PERMUTATION, ONE_STREAM, SPANS, SPANS_OF_ONE, DENOISING, IN_ORDER)}
 
 
 def objective(
