@@ -18,6 +18,7 @@ _HOME = {
     "train_word2vec": "words.word2vec", "WordRecipe": "words.word2vec",
     "train_glove": "words.glove", "GloveRecipe": "words.glove", "train_fasttext": "words.fasttext", "FastTextRecipe": "words.fasttext",
     "SubwordVectors": "words.fasttext",
+    "language_map": "evaluation.psychotypology",
     "encoder": "encoders.pretraining", "fine_tune": "transfer.finetuning", "predict": "app.predict",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
