@@ -48,16 +48,17 @@ def language_clusters(
 def clustered_tokenizer(
     corpora: dict[str, list[str]],  # sentences of each language
     clusters: list[list[str]],      # of languages: `language_clusters`
-    size: int,                      # subwords in all, special ones included; fewer where clusters have pieces in common
+    size: int,                      # subwords in all, special ones included; fewer come back where clusters have pieces in common
     exponent: float = 0.5,          # of the languages' sizes within a cluster
     max_length: int = 128,
 ) -> PreTrainedTokenizerBase:
-    "The union of the clusters' vocabularies, each with a share of the size by its number of languages. A piece of several has its best score."
+    "The union of the clusters' vocabularies: its characters for each, and of the rest a share by its number of languages. A piece of several has its best score. Raises `DataError` for a size that the characters fill."
     from tokenizers import models
-    total, vocabularies = sum(map(len, clusters)), []
-    for codes in clusters:
-        lines = weighted_lines({c: corpora[c] for c in codes}, exponent)
-        vocabularies.append(train_tokenizer(lines, size=max(round(size * len(codes) / total), len(set("".join(lines))) + 20), max_length=max_length))
+    lines = [weighted_lines({c: corpora[c] for c in codes}, exponent) for codes in clusters]
+    letters = [len(set("".join(some))) + 20 for some in lines]      # and the special ones, with room for marks
+    rest = (size - sum(letters)) / sum(map(len, clusters))
+    if rest < 1: raise DataError("a vocabulary that its characters fill", found=size, expected=f"more than {sum(letters) + sum(map(len, clusters))}")
+    vocabularies = [train_tokenizer(some, size=n + round(rest * len(codes)), max_length=max_length) for some, n, codes in zip(lines, letters, clusters)]
     first, score = deepcopy(vocabularies[0]), {}
     for tokenizer in vocabularies:
         for piece, value in _pieces(tokenizer): score[piece] = max(value, score.get(piece, -np.inf))
