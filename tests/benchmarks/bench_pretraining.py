@@ -8,7 +8,7 @@ Trainer's: the square root. Each way first reads some rows that are not timed; t
 
 Speeds are real subwords, without padding, by the second, on the clock and of processor time, which other programs
 disturb less. The loss is the mean over hidden places of sentences that nobody read, in nats, after one reading of
-everything: each way's mean over the seeds, with its range. Text: sentences of $XLT_DATA's plain text (or shared/data
+everything: each way's mean over the seeds, with its range. Text: tweets and reviews of $XLT_DATA (or shared/data
 beside the repository) in three languages, else the embedded world. Exits 1 if, over three seeds or more, our best loss
 is above the Trainer's worst; never because of time.
 """
@@ -38,14 +38,14 @@ from xlt_lib.encoders.training import train
 from xlt_lib.encoders.transformer import new_encoder
 from xlt_lib.data.world import World
 
-CODES = ("en", "fr", "rw")
+CODES = ("ha", "ig", "yo")
 
 
 def sentences(n):
     "So many sentences of each language, and what they are."
     root = Path(os.environ.get("XLT_DATA") or Path(__file__).parents[3] / "shared/data")
-    if (root / "mono").is_dir(): return folder_text(list(CODES), root, ["common_voice_2021"]).mono, "Common Voice"
-    return world_text(World(languages=("en", "fr", "sw"))).mono, "the embedded world"
+    if (root / "mono").is_dir(): return folder_text(list(CODES), root, ["afrisenti", "nollysenti"]).mono, "AfriSenti and NollySenti"
+    return world_text(World(languages=("en", "sw", "yo"))).mono, "the embedded world"
 
 
 def theirs(model, rows, tokenizer, a, seed):
