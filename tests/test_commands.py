@@ -183,7 +183,7 @@ def test_bad_input_to_train(place, change, code, says):
     (["pretrain", "--text", "absent", "--out", "p"], 2, "no such file or folder"), (["pretrain", "--text", "latin.txt", "--out", "p"], 2, "says no language"),
     (["pretrain", "--text", "enc", "--size", "huge", "--out", "p"], 2, "no such size"), (["pretrain", "--text", "enc", "--objective", "elektra", "--out", "p"], 2, "Did you mean 'electra'"),
     (["pretrain", "--text", "enc", "--curriculum", "stage", "--out", "p"], 2, "Did you mean 'staged'"), (["pretrain", "--text", "enc", "--hours", "-1", "--out", "p"], 2, "no time to read in"),
-    (["pretrain", "--text", "enc", "--hours", "1", "--steps", "2", "--out", "p"], 2, "not allowed with"), (["pretrain", "--text", "enc", "--start", "absent", "--out", "p"], 2, "no such folder")], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+    (["pretrain", "--text", "enc", "--hours", "1", "--steps", "2", "--out", "p"], 2, "not allowed with"), (["pretrain", "--text", "enc", "--start", "not/a/name", "--out", "p"], 2, "not a name on the Hub")], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
 def test_bad_input_to_the_others(trained, args, code, says):
     (trained / "latin.txt").write_bytes("Jos\xe9\n".encode("latin-1"))
     found, out, err = xlt(*args, cwd=trained, input="x\n")

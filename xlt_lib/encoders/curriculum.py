@@ -82,7 +82,7 @@ class Course:
         alone = sorted((n for n in parts if "-" not in n), key=lambda n: (-len(parts[n]), n))
         read = set(alone[:max(1, round(stage.languages * len(alone)))])
         share = smoothed({n: len(p) for n, p in parts.items() if set(n.split("-")) <= read}, stage.exponent)
-        length = sum(s * parts[n].lengths.mean() for n, s in share.items())
+        length = sum(s * parts[n].subwords / len(parts[n]) for n, s in share.items())
         return {n: s * subwords / length for n, s in share.items()}
 
     def __len__(self): return len(self.wanted)
