@@ -23,7 +23,7 @@ setup(
     keywords=cfg["keywords"].split(), classifiers=lines("classifiers"),
     packages=find_packages(include=["xlt_lib", "xlt_lib.*"]),
     # hand-edited data, in folders that end in _files: languages, the world's words, the registry of data sets, …
-    package_data={"": ["*_files/*.toml"]}, include_package_data=False,
+    package_data={"": ["*_files/*.toml", "*_files/*/*"]}, include_package_data=False,     # and a folder for each encoder that is shipped
     install_requires=lines("requirements"), extras_require={"dev": lines("dev_requirements")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["xlt_lib = xlt_lib._modidx:d"]},
 )

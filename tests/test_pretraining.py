@@ -1,19 +1,12 @@
 """Pre-training: what is hidden and how, Hugging Face's own loss, an encoder that anybody can open, runs that survive."""
-import hashlib
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from tiny import tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -22,7 +15,7 @@ from xlt_lib.data.world import World
 from xlt_lib.encoders import pretraining
 from xlt_lib.encoders.batches import IGNORE
 from xlt_lib.encoders.masking import MaskedLM, MaskingCollator, masked_examples, smoothed
-from xlt_lib.encoders.pretraining import Size, encoder, pretrain, saved_head
+from xlt_lib.encoders.pretraining import Size, pretrain, saved_head
 from xlt_lib.encoders.recipe import Recipe
 from xlt_lib.encoders.text import Text, world_text
 from xlt_lib.encoders.training import train
@@ -301,72 +294,3 @@ def test_bad_places_and_sizes(tmp_path):
     with pytest.raises(KeyboardInterrupt): interrupted(tmp_path / "begun", 9)
     other = QUIET | {"recipe": replace(RECIPE, learning_rate=1.0)}
     with pytest.raises(DataError, match="another run.*learning_rate"): pretrain(text(), tmp_path / "begun", SMALL, **other)
-
-
-# -- the cache ---------------------------------------------------------------------------------------------------------
-def tiny_is_small(patch=setattr):
-    "`encoder(\"tiny\")` with a size and a text for tests."
-    patch(pretraining, "SIZES", {"tiny": SMALL})
-    patch(pretraining, "the_world", lambda: None)
-    patch(pretraining, "world_text", lambda world: text())
-    patch(pretraining, "_made_of", lambda: "00000000")
-
-
-SLOW = """
-import sys, time; sys.path.insert(0, "tests")
-import test_pretraining as t
-t.tiny_is_small()
-whole = t.MaskingCollator.__call__
-def slowly(self, rows, dice): time.sleep(0.1); return whole(self, rows, dice)
-t.MaskingCollator.__call__ = slowly
-t.encoder("tiny", threads=1, bar=False)
-"""
-
-
-@pytest.mark.parametrize("end", ["finished", "killed"])
-def test_two_processes_ask_at_once(tmp_path, monkeypatch, end):
-    "One pre-trains. The other waits, and then reads; or goes on from the checkpoint of one that was killed."
-    monkeypatch.setenv("XLT_CACHE", str(tmp_path))
-    tiny_is_small(monkeypatch.setattr)
-    child = subprocess.Popen([sys.executable, "-c", SLOW], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    folder, deadline = tmp_path / "tiny-00000000", time.monotonic() + 90
-    while not list(folder.glob("training/checkpoints/checkpoint-*")):
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    lines = []
-    def say(line):
-        lines.append(line)
-        if end == "killed" and "waiting" in line: child.send_signal(signal.SIGKILL)
-    if end == "finished": monkeypatch.setattr(pretraining, "train", None)              # this process must not train
-    made = encoder("tiny", threads=1, bar=False, say=say)
-    assert f"waiting for {folder}" in lines[0] and child.wait() == (0 if end == "finished" else -signal.SIGKILL)
-    if end == "killed": assert any("goes on after step" in line for line in lines)
-    else: assert lines[1:] == []
-    assert json.loads((folder / "pretraining.json").read_text())["steps"] == 12
-    monkeypatch.setattr(pretraining, "pretrain", None)
-    assert encoder("tiny").weights_hash == made.weights_hash and encoder(folder).weights_hash == made.weights_hash
-
-
-def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    tiny_is_small(monkeypatch.setattr)
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("XLT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="cache cannot be written to.*Set XLT_CACHE"): encoder("tiny")
-
-
-def test_where_the_cache_is(monkeypatch, tmp_path):
-    for name in ("XLT_CACHE", "XDG_CACHE_HOME"): monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert pretraining.cache_folder() == tmp_path / ".cache/xlt_lib"
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x"); assert str(pretraining.cache_folder()) == "/x/xlt_lib"
-    monkeypatch.setenv("XLT_CACHE", "/y"); assert str(pretraining.cache_folder()) == "/y"
-
-
-def test_the_name_in_the_cache_follows_the_code_and_not_its_comments(tmp_path):
-    def digest(code):
-        d = hashlib.sha256()
-        (tmp_path / "m.py").write_text(code)
-        pretraining._add(d, tmp_path / "m.py")
-        return d.hexdigest()
-    assert digest("# %% one\nx = 1\n") == digest("# %% two\nx = 1\n") != digest("# %% one\nx = 2\n")
-    assert len(pretraining._made_of()) == 8 and pretraining._made_of() == pretraining._made_of()

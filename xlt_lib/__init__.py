@@ -19,7 +19,7 @@ _HOME = {
     "train_glove": "words.glove", "GloveRecipe": "words.glove", "train_fasttext": "words.fasttext", "FastTextRecipe": "words.fasttext",
     "SubwordVectors": "words.fasttext",
     "language_map": "evaluation.psychotypology",
-    "encoder": "encoders.pretraining", "fine_tune": "transfer.finetuning", "predict": "app.predict",
+    "encoder": "encoders.named", "fine_tune": "transfer.finetuning", "predict": "app.predict",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
 

@@ -23,7 +23,7 @@ from twin import translator
 
 from xlt_lib.data.world import the_world
 from xlt_lib.encoders.batches import Collator
-from xlt_lib.encoders.pretraining import encoder
+from xlt_lib.encoders.named import encoder
 from xlt_lib.encoders.recipe import Recipe
 from xlt_lib.encoders.training import train
 from xlt_lib.transfer.decoding import beam_search

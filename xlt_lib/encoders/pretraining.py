@@ -4,31 +4,28 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'Size', 'pretrain', 'pretrain_on', 'first_model', 'size_named', 'size_recipe', 'finished', 'begin',
-           'learn_tokenizer', 'kept_tokenizer', 'saved_head', 'cache_folder', 'encoder']
+           'learn_tokenizer', 'kept_tokenizer', 'saved_head']
 
 # %% ../../nbs/3_encoders/08_pretraining.ipynb #bf488a8d
-import hashlib, json, math, os, shutil
+import json, math, shutil
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import mean
 
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.errors import DataError, WriteError, suggest
 from ..data.tokenizers import open_tokenizer, train_tokenizer
-from ..data.world import the_world
 from .masking import MASKED, Objective, smoothed
 from .recipe import Recipe
-from .text import Text, world_text
+from .text import Text
 from .training import train
 from .transformer import Encoder, new_encoder, open_encoder, quietly
 
@@ -247,55 +244,3 @@ def saved_head(
              "lm_head.layer_norm.bias": "norm.bias", "lm_head.bias": "bias"}
     with safe_open(file, "pt") as f:
         return {ours: f.get_tensor(theirs) for theirs, ours in names.items()} if set(names) <= set(f.keys()) else None
-
-# %% ../../nbs/3_encoders/08_pretraining.ipynb #3b7f591e
-def cache_folder() -> Path:
-    "Where this kit keeps what it made: $XLT_CACHE, or xlt_lib in the user's cache ($XDG_CACHE_HOME, ~/.cache)."
-    return Path(os.environ.get("XLT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xlt_lib")
-
-
-def encoder(
-    name: str | Path = "tiny",      # "tiny": ours, from the world's text; else a folder, or an id on the Hugging Face Hub
-    *,
-    threads: int | None = None,     # for pre-training; None: all cores, at most 2
-    bar: bool | None = None,
-    say=print,
-) -> Encoder:
-    "An encoder by name. \"tiny\" is pre-trained the first time (two minutes on two cores) and then read from the user's cache."
-    if str(name) != "tiny": return open_encoder(name)
-    folder, size = cache_folder() / f"tiny-{_made_of()}", SIZES["tiny"]
-    if (folder / "pretraining.json").is_file(): return open_encoder(folder)
-    with _alone(folder, say):
-        if not (folder / "pretraining.json").is_file(): say("pre-training the tiny encoder on the embedded world, once: about two minutes")
-        recipe = size_recipe(size, threads or min(2, os.cpu_count() or 1))
-        return pretrain(world_text(the_world()), folder, size, recipe=recipe, bar=bar, say=say)
-
-# %% ../../nbs/3_encoders/08_pretraining.ipynb #72d96b17
-@contextmanager
-def _alone(folder, say):
-    "One process at a time; the others wait. The system frees the lock of a process that is killed."
-    lock = FileLock(f"{folder}.lock")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try: lock.acquire(timeout=0.1)
-        except Timeout:
-            say(f"another process is pre-training the tiny encoder: waiting for {folder}")
-            lock.acquire()
-    except OSError as e: raise DataError("the cache cannot be written to", file=folder.parent, found=str(e),
-                                         remedy="Set XLT_CACHE to a folder of your own") from None
-    try: yield
-    finally: lock.release()
-
-
-def _made_of() -> str:
-    "Eight digits that change with whatever decides the tiny encoder: the world's files and the code between them and the weights."
-    digest, package = hashlib.sha256(repr(SIZES["tiny"]).encode()), files("xlt_lib")
-    for m in ("meanings", "storyteller", "lexicon", "trees", "grammar", "world", "subwords", "tokenizers"): _add(digest, package / "data" / f"{m}.py")
-    for m in ("transformer", "batches", "recipe", "training", "text", "masking", "pretraining"): _add(digest, package / "encoders" / f"{m}.py")
-    for file in sorted((package / "data" / "world_files").iterdir(), key=lambda f: f.name): digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-def _add(digest, file):
-    "A module's lines, without those that are only comments: nbdev numbers its cells there."
-    for line in file.read_bytes().splitlines(): digest.update(b"" if line.lstrip().startswith(b"#") else line + b"\n")

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..data.corpora import load
+from ..data.display import write_whole
 from ..data.duplicates import key, texts
 from ..data.errors import DataError, suggest
 from ..data.readers import read_lines, read_table
@@ -43,6 +44,13 @@ class Text:
             digest.update(f"{name}\n".encode())
             for row in rows: digest.update(("\t".join([row] if isinstance(row, str) else row) + "\n").encode())
         return digest.hexdigest()
+
+    def save(self, folder: str | Path):
+        "A file a language and a pair, as `text_files` and `xlt pretrain` read them: blanks and line ends inside a sentence become one blank."
+        flat = lambda s: " ".join(s.split())
+        lines = {f"{n}.txt": [flat(s) for s in rows] for n, rows in self.mono.items()}
+        lines |= {f"{n}.tsv": [f"{a}\t{b}" for a, b in ((flat(a), flat(b)) for a, b in rows) if a and b] for n, rows in self.parallel.items()}
+        for name, rows in lines.items(): write_whole(Path(folder) / name, "".join(f"{r}\n" for r in rows if r).encode())
 
     def without(
         self,

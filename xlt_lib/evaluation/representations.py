@@ -34,8 +34,7 @@ def sentence_vectors(
     network.eval()
     for rows in fill(sorted(range(len(ids)), key=lengths.__getitem__), lengths, max(tokens, max(lengths))):
         batch = Collator(encoder.tokenizer.pad_token_id)([{"input_ids": ids[i], "special": special[i]} for i in rows])
-        told = network(batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), output_hidden_states=True)
-        out[rows] = mean_pool(told.hidden_states[layer].float().cpu(), batch["special"] == 0).numpy()
+        out[rows] = mean_pool(_states(network, batch, layer, device), batch["special"] == 0).numpy()
     network.train(was)
     return out
 
@@ -51,6 +50,12 @@ def _subwords(encoder, texts, layer):
     for i, mask in enumerate(coded["special_tokens_mask"]):
         if all(mask): raise DataError(f"text {i + 1} (counted from 1) has no subwords", found=texts[i], remedy="Drop empty rows, on both sides of a pair")
     return coded["input_ids"], coded["special_tokens_mask"]
+
+
+def _states(network, batch, layer, device):
+    "One layer's states. A network without layers has its embeddings."
+    told = network(batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), output_hidden_states=True)
+    return (told.hidden_states or (told.last_hidden_state,))[layer].float().cpu()
 
 # %% ../../nbs/5_evaluation/06_representations.ipynb #0ad990d8
 @torch.no_grad()
@@ -68,8 +73,7 @@ def word_vectors(
     was = network.training; network.eval()
     for rows in fill(sorted(range(len(coded)), key=lengths.__getitem__), lengths, max(tokens, *lengths, 1)):
         batch = Collator(encoder.tokenizer.pad_token_id)([{"input_ids": coded[i]["input_ids"]} for i in rows])
-        states = network(batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), output_hidden_states=True).hidden_states[layer]
-        for i, s in zip(rows, states.float().cpu().numpy()): out[i] = s[np.flatnonzero(np.array(coded[i]["words"]) != IGNORE)]
+        for i, s in zip(rows, _states(network, batch, layer, device).numpy()): out[i] = s[np.flatnonzero(np.array(coded[i]["words"]) != IGNORE)]
     network.train(was)
     for i, (words, found) in enumerate(zip(sentences, out)):
         if len(words) != len(found): raise DataError(f"sentence {i + 1} (counted from 1): words without a state", found=f"{len(found)} of {len(words)}", expected="words with subwords, within the encoder's length")

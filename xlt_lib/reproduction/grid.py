@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..data.errors import DataError
-from ..encoders.pretraining import encoder
+from ..encoders.named import encoder
 from ..encoders.workers import claim, cores, speeds, spoken, time_left, worker_pool
 from .conditions import recipe_for
 from .experiments import ROWS, Cell, Setting, method

@@ -16,7 +16,7 @@ from ..data.languages import language
 from ..data.registry import halves
 from ..data.sampling import SCENARIOS, TIERS
 from ..data.tasks import TASKS
-from ..encoders.pretraining import encoder
+from ..encoders.named import encoder
 from .conditions import new_heads
 from .experiments import ROWS, Cell, Setting, method
 from .grid import cells_of, open_aside, run_cells, tiers_of

@@ -18,7 +18,7 @@ from ..data.errors import DataError, WriteError
 from ..data.registry import halves
 from ..data.tasks import TASKS
 from ..encoders.masking import MaskingCollator
-from ..encoders.pretraining import encoder
+from ..encoders.named import encoder
 from ..encoders.training import train
 from ..evaluation.metrics import score_labels, score_spans
 from ..evaluation.translation import LanguageIdentifier, score_translation

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..data.display import write_whole
 from ..data.errors import DataError
-from ..encoders.pretraining import encoder
+from ..encoders.named import encoder
 from ..encoders.workers import cores, worker_pool
 from ..evaluation.parallel import NEAREST, WAYS, dots_of, halves_of, measure_sides, sides_of, translations
 from .experiments import Cell, Setting

@@ -182,7 +182,7 @@ def fine_tune(
     task_name: str,                     # ner, pos, sentiment or topic
     train,                              # labelled text: a file, a corpus, or a list of dicts in the task's schema
     dev=None,                           # the same: scored after each epoch, and the best epoch is kept
-    encoder: str | Path | Encoder = "tiny",   # what `encoders.pretraining.encoder` opens, or an open one (copied, not changed)
+    encoder: str | Path | Encoder = "tiny",   # what `encoders.named.encoder` opens, or an open one (copied, not changed)
     *,
     recipe: Recipe | dict | None = None,   # default: `usual_recipe`, selecting by `SELECT` where there is a `dev`; a dict changes its fields
     dataset: str | None = None,         # the data set that the files are of: see `read_file`
@@ -223,7 +223,7 @@ def _rows(task_name, given, dataset, say):
 def _opened(encoder, bar, say):
     "An encoder that may be trained: opened, or a copy of an open one."
     if isinstance(encoder, Encoder): return replace(encoder, model=copy.deepcopy(encoder.model))
-    from xlt_lib.encoders.pretraining import encoder as open_any
+    from xlt_lib.encoders.named import encoder as open_any
     return replace(open_any(encoder, bar=bar, say=say), name=str(encoder))      # as it was asked for: a cache's path helps nobody else
 
 
