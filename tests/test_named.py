@@ -19,7 +19,7 @@ from xlt_lib.data.duplicates import key
 from xlt_lib.data.errors import DataError
 from xlt_lib.data.registry import registry
 from xlt_lib.encoders import named, pretraining
-from xlt_lib.encoders.named import FREE, KEPT, encoder, free_text, kept_encoders, model_card, ship
+from xlt_lib.encoders.named import FREE, KEPT, encoder, real_text, kept_encoders, model_card, ship
 from xlt_lib.encoders.pretraining import pretrain, saved_head
 from xlt_lib.encoders.text import held_out, text_files
 
@@ -137,7 +137,7 @@ def test_the_card_is_made_of_the_record():
 @pytest.mark.skipif(not os.environ.get("XLT_DATA"), reason="XLT_DATA is not set: no real corpora here")
 def test_no_tested_sentence_was_read(tmp_path):
     "The text is made again from the corpora: the same fingerprint as the record's, and no key of any development or test set in it, nor on its way through a file."
-    told = free_text()
+    told = real_text()
     assert told.fingerprint() == json.loads((KEPT / "twenty/pretraining.json").read_text("utf-8"))["fingerprint"]
     keys = held_out(list(xlt_lib.languages()))
     told.save(tmp_path)

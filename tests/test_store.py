@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 from conftest import REAL, needs_real
@@ -16,7 +15,7 @@ from xlt_lib.data.world import the_world
 from xlt_lib.encoders import store as module
 from xlt_lib.encoders.batches import Batches
 from xlt_lib.encoders.masking import MaskingCollator
-from xlt_lib.encoders.store import Store, build_store, draw, own_sentence, pack, shares
+from xlt_lib.encoders.store import Store, build_store, draw, shares
 
 said = {c: [s.text for s in the_world().sentences(c, "unlabelled")[:n]] for c, n in (("en", 150), ("sw", 90), ("yo", 20))}
 QUIET = dict(max_length=24, bar=False)
@@ -120,22 +119,6 @@ def test_batches_are_those_of_the_same_rows_in_memory(texts, tokenizer, tmp_path
     assert here.plan(2) == there.plan(2) and here.fingerprint() == there.fingerprint()
     one, two = (b.batch(b.plan(0)[0], 0, 0) for b in (here, there))
     assert torch.equal(one["input_ids"], two["input_ids"]) and {n: v.tolist() for n, v in one["labels"].items()} == {n: v.tolist() for n, v in two["labels"].items()}
-
-
-def test_packing_keeps_every_subword_and_its_sentence():
-    dice = np.random.default_rng(0)
-    examples = [{"input_ids": dice.integers(5, 99, n).tolist()} for n in dice.integers(1, 17, 60)]
-    rows = pack(examples, 16)
-    found = [tuple(i for i, s in zip(r["input_ids"], r["segments"]) if s == n) for r in rows for n in range(1, max(r["segments"]) + 1)]
-    assert Counter(found) == Counter(tuple(e["input_ids"]) for e in examples) and max(len(r["input_ids"]) for r in rows) <= 16
-    assert len(rows) <= 1.2 * sum(len(e["input_ids"]) for e in examples) / 16
-    segments = torch.tensor([[1, 1, 2, 0], [1, 2, 2, 2]])
-    may_read, places = own_sentence(segments)
-    for r in range(2):
-        for i in range(4):
-            for j in range(4): assert may_read[r, i, j] == (segments[r, i] == segments[r, j] != 0)
-    assert places[0, :3].tolist() == [0, 1, 0] and places[1].tolist() == [0, 0, 1, 2]
-    with pytest.raises(DataError, match="a sentence longer than a packed row: found '3 subwords', expected at most 2"): pack([{"input_ids": [1, 2, 3]}], 2)
 
 
 def test_what_a_bad_text_or_folder_is_told(texts, tokenizer, tmp_path):

@@ -33,7 +33,7 @@ EXAMPLES = {
 def pretrain_options(p):
     p.add_argument("--text", nargs="+", required=True, metavar="FILE|DIR", help="plain text, a sentence a line, in files named after their language: sw.txt")
     p.add_argument("--parallel", nargs="+", default=[], metavar="FILE|DIR", help="translations, two columns with a tab between them: en-sw.tsv")
-    p.add_argument("--size", default="tiny", metavar="tiny|small", help="of the encoder (default: %(default)s)")
+    p.add_argument("--size", default="tiny", metavar="tiny|small|twenty|medium", help="of the encoder (default: %(default)s)")
     length = p.add_mutually_exclusive_group()
     length.add_argument("--hours", type=float, metavar="H", help="about so long: a rehearsal finds how much this machine reads in that time")
     length.add_argument("--steps", type=int, help="about so many full batches (default: those of the size)")

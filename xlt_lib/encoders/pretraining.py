@@ -44,9 +44,11 @@ class Size:
     dropout: float = 0.1        # Devlin et al. 2019; 0 where every row is read a few times at most (Geiping & Goldstein 2023)
 
 
-SIZES = {   # ours: what two processor cores learn in two to three minutes, and in about twenty
+SIZES = {   # ours: what two processor cores learn in two to three minutes, in about twenty, and in an hour (real text, see `encoders.named`); medium wants an accelerator, or days
     "tiny": Size(3, 128, 4, 6000, 128, 2048, 1200, 2e-3),
-    "small": Size(4, 192, 4, 12000, 128, 4096, 2500, 8e-4)}
+    "small": Size(4, 192, 4, 12000, 128, 4096, 2500, 8e-4),
+    "twenty": Size(4, 192, 6, 16000, 128, 4096, 5000, 2e-3, dropout=0.0),
+    "medium": Size(8, 384, 6, 32000, 256, 8192, 12000, 1e-3, dropout=0.0)}
 
 
 def pretrain(

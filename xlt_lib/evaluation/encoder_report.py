@@ -6,7 +6,7 @@
 __all__ = ['WORLD', 'REAL', 'Trial', 'Amounts', 'Material', 'gather', 'judge', 'untrained', 'vectors_encoder', 'judge_all',
            'saved_report', 'report_table', 'less']
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #9b30070e
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #c4ba2db9
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
@@ -27,7 +27,7 @@ from .representations import retrieval, sentence_vectors
 from .statistics import compare_seeds, seed_interval
 from ..transfer.finetuning import SELECT, fine_tune, scorer
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #f97c5748
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #7468da40
 @dataclass(frozen=True)
 class Trial:
     "A task, and where it is learnt and tested: data sets by name; None: the world's."
@@ -54,7 +54,7 @@ class Amounts:
         check_numbers(vars(self), "train test epochs", least=1, whole=True)
         check_numbers(vars(self), "few pairs", least=0, whole=True)
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #68f1bdd7
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #2df5052e
 @dataclass(frozen=True)
 class Material:
     "All rows of a report. `gather` makes it."
@@ -99,7 +99,7 @@ def _pairs(code, source, parallel):
     except DataError: return []
     return list({s: (s, t) for s, t in zip(rows["source"], rows["target"])}.values())
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #573c7d4f
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #d991fd36
 def judge(
     encoder: Encoder,
     material: Material,         # `gather`
@@ -135,7 +135,7 @@ def _found(encoder, pairs):
         rows += [{"task": "retrieval", "shot": shot, "language": code, "score": score, "rows": len(both)} for shot, score in (("from English", found.forward), ("into English", found.backward))]
     return rows
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #0e6eff8b
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #03a090f1
 def untrained(
     like: Encoder,
     seed: int = 0,
@@ -145,7 +145,7 @@ def untrained(
     return new_encoder(c.model_type, like.tokenizer, layers=like.layers, width=like.width, heads=c.num_attention_heads, max_length=like.max_length,
                        dropout=getattr(c, "hidden_dropout_prob", None), seed=seed)
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #a005d359
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #a55672d8
 def vectors_encoder(
     tokenizer: PreTrainedTokenizerBase,
     words: Sequence[str],       # subwords
@@ -164,7 +164,7 @@ def vectors_encoder(
         made.model.embeddings.word_embeddings.weight[ids] = torch.from_numpy(vectors)
     return replace(made, name="word vectors", weights_hash=weights_hash(made.model))
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #1c76af67
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #8e1d2aae
 def judge_all(
     encoders: Mapping[str, Sequence[str | Path]],   # name in the table → folders, one a seed; one folder several times: the same encoder, fine-tuned with several seeds
     folder: str | Path,                             # of the records
@@ -215,7 +215,7 @@ def saved_report(
     told = [json.loads(f.read_text("utf-8")) for f in files]
     return [{"encoder": t["encoder"], "seed": t["seed"], **r} for t in told for r in t["rows"]]
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #4a85c6eb
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #9afa3dea
 def report_table(
     records: Sequence[dict],    # `judge_all`
 ):                              # `pandas.DataFrame`: encoder × (task, shot), strings "mean ± half-width", per cent
