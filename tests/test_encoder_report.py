@@ -1,6 +1,5 @@
 """A report on an encoder: what is gathered, what is asked, controls that are what they say, records that survive, tables by hand."""
 import json
-import os
 from dataclasses import replace
 from functools import lru_cache
 
@@ -8,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from conftest import REAL, ROOT, needs_real
 from tiny import tokenizer
 
 from xlt_lib.data.errors import DataError
 from xlt_lib.encoders.transformer import new_encoder, open_encoder
-from xlt_lib.evaluation.encoder_report import REAL, Amounts, Trial, gather, judge, judge_all, less, report_table, saved_report, untrained, vectors_encoder
+from xlt_lib.evaluation.encoder_report import Amounts, Trial, gather, judge, judge_all, less, report_table, saved_report, untrained, vectors_encoder
 from xlt_lib.evaluation.representations import sentence_vectors
 
 FEW = Amounts(train=30, few=6, test=20, pairs=40, epochs=1)
@@ -49,7 +48,7 @@ def test_zero_shot_has_read_no_label_of_the_language(monkeypatch):
     assert given == [("ner", {"en": 30}), ("ner", {"en": 30, "es": 6, "sw": 6})]
     assert [(r["task"], r["shot"], r["language"]) for r in rows] == [
         *(("retrieval", way, c) for c in ("es", "sw") for way in ("from English", "into English")),
-        *(("ner", "zero-shot", c) for c in ("en", "es", "sw")), *(("ner", "few-shot", c) for c in ("es", "sw"))]
+        *(("ner", "English" if c == "en" else "zero-shot", c) for c in ("en", "es", "sw")), *(("ner", "few-shot", c) for c in ("es", "sw"))]
     assert all(0 <= r["score"] <= 1 for r in rows)
 
 
@@ -61,7 +60,7 @@ def test_the_same_seed_gives_the_same_report():
 def test_trials_without_more_rows_are_zero_shot_alone():
     m = gather(["en", "es"], trials=[Trial("pos", few=False)], amounts=replace(FEW, pairs=0))
     assert m.more == {"pos": {}} and m.pairs == {}
-    assert {r["shot"] for r in judge(small(), m, FEW, **QUIET)} == {"zero-shot"}
+    assert {r["shot"] for r in judge(small(), m, FEW, **QUIET)} == {"English", "zero-shot"}
 
 
 def test_an_untrained_encoder_has_the_shape_and_nothing_else():
@@ -100,24 +99,56 @@ def test_records_survive(tmp_path):
     assert lines[2:] and all(" of 2: " in line for line in lines[2:])       # a-0 was not judged again
     assert [r for r in both if r["encoder"] == "a"] == one
     assert json.loads((tmp_path / "report/b_short-0.json").read_text())["weights"] == open_encoder(tmp_path / "b").weights_hash
-    with pytest.raises(DataError, match="a record of another question"): judge_all({"a": [tmp_path / "a"]}, tmp_path / "report", **ASKED | {"languages": ["en", "es"]})
 
 
-def record(name, seed, task, shot, **scores): return [{"encoder": name, "seed": seed, "task": task, "shot": shot, "language": c, "score": s, "rows": 10} for c, s in scores.items()]
+def test_old_answers_to_new_questions_are_refused(tmp_path):
+    "Other languages, another source, other weights, a damaged record: each is told."
+    small().save(tmp_path / "a")
+    ask = lambda **other: judge_all({"a": [tmp_path / "a"]}, tmp_path / "report", say=lambda line: None, **ASKED | other)
+    first = ask()
+    assert {r["weights"] for r in first} == {open_encoder(tmp_path / "a").weights_hash}
+    with pytest.raises(DataError, match="a record of another question: its 'asked' differ"): ask(languages=["en", "es"])
+    with pytest.raises(DataError, match="a record of another question: its 'asked' differ"): ask(source=tmp_path)
+    (tmp_path / "report/b-0.json").write_text("{}")
+    assert ask() == first       # what was not asked for is not looked at
+    untrained(small(), 1).save(tmp_path / "a")
+    with pytest.raises(DataError, match="a record of another question: its 'weights' differ"): ask()
+    (tmp_path / "report/a-0.json").write_text('{"asked": ')
+    with pytest.raises(DataError, match="not a record of a report.*Delete it, and call again"): ask()
+    with pytest.raises(DataError, match="not a record of a report"): saved_report(tmp_path / "report")
+
+
+def record(name, seed, task, shot, weights="w", **scores):
+    return [{"encoder": name, "seed": seed, "weights": weights, "task": task, "shot": shot, "language": c, "score": s, "rows": 10} for c, s in scores.items()]
 
 
 def test_the_table_by_hand():
-    told = [*record("a", 0, "ner", "zero-shot", en=1.0, es=.2, sw=.4), *record("a", 1, "ner", "zero-shot", en=1.0, es=.3, sw=.5),
-            *record("b", 0, "ner", "zero-shot", en=0.0, es=.1, sw=.1), *record("b", 1, "ner", "zero-shot", en=0.0, es=.3, sw=.1), *record("c", 0, "pos", "zero-shot", es=.25)]
+    told = [*record("a", 0, "ner", "zero-shot", en=1.0, es=.2, sw=.4), *record("a", 1, "ner", "zero-shot", en=1.0, es=.4, sw=.6),
+            *record("b", 0, "ner", "zero-shot", en=0.0, es=.1, sw=.1), *record("b", 1, "ner", "zero-shot", en=0.0, es=.1, sw=.3), *record("c", 0, "pos", "zero-shot", es=.25)]
     table = report_table(told)
-    assert table.loc["a", ("ner", "zero-shot")].startswith("35.0 ±") and table.loc["c", ("pos", "zero-shot")] == "25.0" and table.loc["c", ("ner", "zero-shot")] == ""
+    assert table.loc["c", ("pos", "zero-shot")] == "25.0" and table.loc["c", ("ner", "zero-shot")] == ""
+    half = 12.706 * 20 / 2**.5 / 2**.5      # t at one degree of freedom; two means, 20 points apart
+    assert table.loc["a", ("ner", "zero-shot")] == f"40.0 ± {half:.1f}"
     gap, = less(told, "a", "b").to_dict("records")
-    assert (round(gap["a"], 6), round(gap["b"], 6)) == (35, 15) and gap["difference"].startswith("20.0") and gap["low"] <= 20 <= gap["high"]
+    assert (round(gap["a"], 6), round(gap["b"], 6)) == (40, 15) and gap["difference"] == f"25.0 ± {12.706 * 10 / 2:.1f}"      # 20 and 30 points
+    assert abs(gap["low"] - (25 - 63.53)) < 0.01 and abs(gap["p"] - 0.1257) < 1e-3
     with pytest.raises(DataError, match="too few seeds that both encoders have"): less(told + record("c", 0, "ner", "zero-shot", es=.1), "a", "c")
+    with pytest.raises(DataError, match="no such encoder in these records.*'d'"): less(told, "a", "d")
+    with pytest.raises(DataError, match="no records of other languages"): report_table(record("a", 0, "ner", "English", en=.5))
+
+
+def test_where_nothing_is_drawn_there_is_no_interval():
+    once = [r for s in (0, 1) for r in record("a", s, "retrieval", "from English", es=.5)]
+    more = [r for s in (0, 1) for r in record("b", s, "retrieval", "from English", weights=f"w{s}", es=.5 + s / 10)]
+    table = report_table(once + more)[("retrieval", "from English")]
+    assert table["a"] == "50.0" and table["b"].startswith("55.0 ± ")
 
 
 def test_bad_input(tmp_path):
     with pytest.raises(DataError, match="nothing to test on"): gather(["xx"], amounts=FEW)
+    with pytest.raises(DataError, match="one language, not a list"): gather("sw", amounts=FEW)
+    with pytest.raises(DataError, match="unknown data set.*'masakhaner'.*Did you mean"): gather(["sw"], tmp_path, [Trial("ner", "masakhaner", ("masakhaner2",))])
+    with pytest.raises(DataError, match="a vector that is no number"): vectors_encoder(tokenizer(), tokenizer().convert_ids_to_tokens([5]), [[np.nan, 1.0]])
     with pytest.raises(DataError): Amounts(test=0)
     with pytest.raises(DataError): Amounts(few=-1)
     with pytest.raises(DataError, match="no record of a report"): saved_report(tmp_path)
@@ -128,7 +159,7 @@ def test_the_committed_report_has_its_controls():
     told = pd.DataFrame(saved_report(ROOT / "figures/twenty"))
     seeds = told.groupby("encoder").seed.nunique()
     for name in ("twenty", "untrained", "word vectors", "twenty, short", "hidden words only", "hidden share fixed"): assert seeds[name] == 3, name
-    assert set(zip(told.task, told.shot)) == {("retrieval", "from English"), ("retrieval", "into English"), ("ner", "zero-shot"), ("ner", "few-shot"),
+    assert set(zip(told.task, told.shot)) - {(t, "English") for t in told.task} == {("retrieval", "from English"), ("retrieval", "into English"), ("ner", "zero-shot"), ("ner", "few-shot"),
                                               ("topic", "zero-shot"), ("topic", "few-shot"), ("pos", "zero-shot")}
     from xlt_lib.encoders.named import KEPT
     about = json.loads((KEPT / "twenty/pretraining.json").read_text("utf-8"))
@@ -136,10 +167,12 @@ def test_the_committed_report_has_its_controls():
     assert record == about["weights"]       # what was judged is what is shipped
 
 
-@pytest.mark.skipif(not os.environ.get("XLT_DATA"), reason="XLT_DATA is not set: no real corpora here")
+@needs_real
 def test_real_files_are_gathered():
-    m = gather(["en", "de", "sw", "yo"], "local", amounts=Amounts(test=50, pairs=100))
+    m = gather(["en", "de", "sw", "yo"], REAL, amounts=Amounts(test=50, pairs=100))
     assert set(m.tests["ner"]) == {"en", "de", "sw", "yo"} and set(m.more["ner"]) == {"de", "sw", "yo"}      # WikiNEuRal, then MasakhaNER 2.0
     assert set(m.tests["topic"]) == {"en", "de", "sw", "yo"} and set(m.tests["pos"]) == {"en", "de"} and m.more["pos"] == {}
     assert set(m.pairs) == {"de", "sw"} and len(m.pairs["de"]) == 100
-    assert len(REAL) == 3
+    told = Amounts(test=400, pairs=0)       # AfriSenti's file is sorted by label, and a sample is not
+    tests = gather(["yo"], REAL, [Trial("sentiment", "nollysenti", ("afrisenti",))], amounts=told).tests["sentiment"]["yo"]
+    assert len({r["label"] for r in tests}) == 3

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEPT', 'FREE', 'CORE_WATTS', 'kept_encoders', 'real_text', 'ship', 'cache_folder', 'encoder', 'model_card']
 
-# %% ../../nbs/3_encoders/27_named.ipynb #d4723716
+# %% ../../nbs/3_encoders/27_named.ipynb #3566662d
 import hashlib, json, os, shutil
 from contextlib import contextmanager
 from importlib.resources import files
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..data.errors import DataError
 from ..data.languages import languages
 from ..data.world import the_world
-from .pretraining import SIZES, pretrain, size_recipe
+from .pretraining import SIZES, _written, pretrain, size_recipe
 from .text import Text, folder_text, held_out, world_text
-from .transformer import Encoder, open_encoder, weights_hash
+from .transformer import Encoder, open_encoder
 
-# %% ../../nbs/3_encoders/27_named.ipynb #78a06d93
+# %% ../../nbs/3_encoders/27_named.ipynb #720a283f
 KEPT = Path(str(files("xlt_lib"))) / "encoders/encoder_files"     # a folder for each encoder that is shipped
 
 
@@ -30,10 +31,10 @@ def kept_encoders() -> tuple[str, ...]:
     "The names of the encoders that are shipped with this package."
     return tuple(sorted(f.parent.name for f in KEPT.glob("*/pretraining.json")))
 
-# %% ../../nbs/3_encoders/27_named.ipynb #02db5915
-FREE = tuple("""common_voice_2021 common_voice_te_2019 udhr tatoeba_anki bible_wlc_web bible_nt uner_ewt uner_bosque uner_gsdsimp hiner_collapsed
-    ud_ewt ud_mtg ud_sequoia ud_gsd ud_gsdsimp ud_bosque ud_iahltwiki afrisenti nollysenti nusax brighter xed xed_annotated xed_neutral sib200""".split())
-# data sets that have something to read, under a licence that asks for no more than a name or the same licence
+# %% ../../nbs/3_encoders/27_named.ipynb #2a88a72e
+# data sets that have a training side or plain text, under a licence that asks for no more than a name or the same licence
+FREE = tuple("""common_voice_2021 common_voice_te_2019 udhr tatoeba_anki bible_wlc_web uner_ewt uner_bosque uner_gsdsimp hiner_collapsed
+    ud_ewt ud_mtg ud_sequoia afrisenti nollysenti nusax brighter sib200""".split())
 
 
 def real_text(
@@ -44,29 +45,32 @@ def real_text(
     codes = list(languages())
     return folder_text(codes, root, list(FREE) if free else None).without(held_out(codes, root))[0]
 
-# %% ../../nbs/3_encoders/27_named.ipynb #81b13824
+# %% ../../nbs/3_encoders/27_named.ipynb #9a8a6879
 def ship(
     folder: str | Path,     # a finished encoder's
     out: str | Path,        # a new folder
-    more: dict | None = None,   # what its record shall say besides
+    more: dict | None = None,   # what its record shall say besides: `model_card` wants the "fingerprint" of the text
 ) -> Encoder:
     "A finished encoder in half the room: float16 weights, tokenizer, and its record with the hash of the weights as they will be opened."
     folder, out = Path(folder), Path(out)
     if not (folder / "pretraining.json").is_file(): raise DataError("not a finished encoder's folder", file=folder, expected="pretraining.json beside the weights")
     if out.exists() and any(out.iterdir()): raise DataError("something else is in this place", file=out, expected="a new or empty folder")
-    small = {name: t.half() if t.is_floating_point() else t for name, t in load_file(folder / "model.safetensors").items()}
+    try: told, weights = json.loads((folder / "pretraining.json").read_text("utf-8")), load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as e: raise DataError("an encoder's folder that cannot be read", file=folder, found=" ".join(str(e).split())) from None
+    small = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
     for name, t in small.items():
-        if not torch.isfinite(t).all(): raise DataError("a weight that float16 cannot hold", file=folder, found=name, expected="numbers between -65,504 and 65,504")
-    out.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
-        if file.suffix == ".json" and file.name != "pretraining.json": shutil.copy(file, out)
-    save_file(small, out / "model.safetensors", metadata={"format": "pt"})
-    packed = open_encoder(out)
-    about = json.loads((folder / "pretraining.json").read_text("utf-8")) | (more or {}) | {"weights": packed.weights_hash}
-    (out / "pretraining.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), "utf-8")
-    return packed
+        if not torch.isfinite(t).all(): raise DataError("a weight that float16 cannot hold", file=folder, found=f"{name}: {weights[name].abs().max():g}", expected="numbers between -65,504 and 65,504")
+    with _written(out.with_name(f".{out.name}.partial"), "Make room, and call again") as aside:
+        for file in folder.iterdir():
+            if file.suffix == ".json" and file.name != "pretraining.json": shutil.copy(file, aside)
+        save_file(small, aside / "model.safetensors", metadata={"format": "pt"})
+        told |= (more or {}) | {"weights": open_encoder(aside).weights_hash}
+        (aside / "pretraining.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
+    if out.is_dir(): out.rmdir()        # it is empty
+    aside.rename(out)
+    return open_encoder(out)
 
-# %% ../../nbs/3_encoders/27_named.ipynb #29f494e1
+# %% ../../nbs/3_encoders/27_named.ipynb #14537c57
 def cache_folder() -> Path:
     "Where this kit keeps what it made: $XLT_CACHE, or xlt_lib in the user's cache ($XDG_CACHE_HOME, ~/.cache)."
     return Path(os.environ.get("XLT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xlt_lib")
@@ -89,7 +93,7 @@ def encoder(
         recipe = size_recipe(size, threads or min(2, os.cpu_count() or 1))
         return pretrain(world_text(the_world()), folder, size, recipe=recipe, bar=bar, say=say)
 
-# %% ../../nbs/3_encoders/27_named.ipynb #b190a76f
+# %% ../../nbs/3_encoders/27_named.ipynb #303c9b2a
 @contextmanager
 def _alone(folder, say):
     "One process at a time; the others wait. The system frees the lock of a process that is killed."
@@ -119,7 +123,7 @@ def _add(digest, file):
     "A module's lines, without those that are only comments: nbdev numbers its cells there."
     for line in file.read_bytes().splitlines(): digest.update(b"" if line.lstrip().startswith(b"#") else line + b"\n")
 
-# %% ../../nbs/3_encoders/27_named.ipynb #6dcc1ebf
+# %% ../../nbs/3_encoders/27_named.ipynb #0a9107fc
 CORE_WATTS = 10     # of a server's core under load, with its share of memory and cooling: assumed, nobody measured it
 
 
@@ -132,7 +136,7 @@ def model_card(
     size, end, alone = told["size"], told["scores"][-1], [r for r in told["text"] if "-" not in r["text"]]
     cores, hours = told["recipe"]["threads"], told["seconds"] / 3600
     codes, known = [r["text"] for r in alone], languages()
-    rows = [f"| {r['text']} | {known[r['text']].name} | {r['read']:,} | {r['subwords']:,} | {end[r['text']]:,.0f} |" for r in alone]
+    rows = [f"| {r['text']} | {known[r['text']].name} | {r['read']:,} | {r['subwords']:,} | {_rounded(end.get(r['text']))} |" for r in alone]
     return "\n".join([
         "---", "license: cc-by-sa-4.0", "language:", *(f"- {c}" for c in codes), "library_name: transformers", "pipeline_tag: fill-mask", "---", "",
         f"# {name}: a multilingual encoder for teaching", "",
@@ -141,17 +145,22 @@ def model_card(
         "## What it has read", "",
         f"{told['tokens']:,} subwords in {told['steps']:,} steps of hidden words in sentences and in pairs, with a translation ranked among the others of its batch (objective `{told['objective']}`); "
         f"the share of hidden words falls in stages. {len(alone)} languages and {len(told['text']) - len(alone)} sets of translations, from data sets under free licences: {', '.join(FREE)}. "
-        "Their sources stand in the package's registry (`xlt data list`). No sentence that any known data set keeps for development or testing was read "
-        f"(compared by letters and digits; fingerprint of the text {told['fingerprint'][:16]}).", "",
+        "Their sources stand in the package's registry (`xlt data list`). Of these languages, no sentence was read that any data set of the package's registry keeps for development or testing, as far as its files were at hand "
+        f"(compared by letters and digits; fingerprint of the text {told['fingerprint'][:16]}). But training sides were: of SIB-200 (topics), of AfriSenti, NollySenti and BRIGHTER, of UD and UNER treebanks, and of Tatoeba for ar, de, es, fr. "
+        "A score on their test sides is that of an encoder that has read unlabelled text of the task.", "",
         "| code | language | sentences | subwords | perplexity, held-back rows |", "|---|---|---|---|---|", *rows, "",
         "Perplexities are of one tokenizer's subwords: compare them along training, not between languages.", "",
-        "## Licence", "", "CC BY-SA 4.0, because part of its text is. Names of the texts' authors: see the registry.", "",
-        "## What it cost", "", f"{hours:.1f} hours on {cores} processor cores. With {CORE_WATTS} W a core, which is assumed and was not measured, {hours * cores * CORE_WATTS / 1000:.2f} kWh.", "",
+        "## Licence", "", "CC BY-SA 4.0, because part of its text is. The publishers of the data sets: see the registry. The licences of AfriSenti, NollySenti and BRIGHTER were given by those who collected the posts and reviews; whoever wrote these was not asked.", "",
+        "## What it cost", "", f"{hours:.1f} hours of training steps on {cores} processor cores, trials not counted. With {CORE_WATTS} W a core, which is assumed and was not measured, {hours * cores * CORE_WATTS / 1000:.2f} kWh.", "",
         "## Its limits", "",
         "- It is very small and has read very little. It is for lessons, tests, and for comparing methods on a laptop. Where there is a network and room, take XLM-R or one of its successors, and measure.",
-        "- Most of its text is short, simple sentences, Bible verses, film subtitles, posts and reviews. It has seen little news and no specialist language.",
+        "- Most of its text is short, simple sentences, sentences read aloud, Bible verses, posts and reviews. It has seen little news and no specialist language.",
         "- Its translations are of English with " + ", ".join(r["text"][3:] for r in told["text"] if "-" in r["text"]) + " only. For the other languages it has no reason to put translations together.",
-        "- It repeats what its text says about people. Subtitles, posts and the Bible are full of prejudice; nobody has filtered it, nobody has measured it.", "",
+        "- It repeats what its text says about people. Posts, reviews and the Bible are full of prejudice; nobody has filtered it, nobody has measured it.", "",
         "## What it must not be used for", "",
         "Decisions about people (work, credit, health, law, borders, moderation without a person); finding out who wrote something; any product in a low-resource language without a test by its speakers. "
         "A score of a method with this encoder is not a score of the method with a large one.", ""])
+
+
+
+def _rounded(perplexity): return "too few rows" if perplexity is None else f"{perplexity:,.0f}"

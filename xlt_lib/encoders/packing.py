@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pack', 'own_sentence']
 
-# %% ../../nbs/3_encoders/28_packing.ipynb #f3c084f6
+# %% ../../nbs/3_encoders/28_packing.ipynb #b1b02ecc
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.errors import DataError
 
-# %% ../../nbs/3_encoders/28_packing.ipynb #0e1c35ed
+# %% ../../nbs/3_encoders/28_packing.ipynb #1f95cdc9
 def pack(
     examples: Sequence[dict],   # each with "input_ids"
     max_length: int,            # subwords of a packed row

@@ -6,10 +6,11 @@
 __all__ = ['WORLD', 'REAL', 'Trial', 'Amounts', 'Material', 'gather', 'judge', 'untrained', 'vectors_encoder', 'judge_all',
            'saved_report', 'report_table', 'less']
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #c4ba2db9
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #f3cbd267
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,14 +21,16 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.corpora import load
 from ..data.display import write_whole
-from ..data.errors import DataError, check_numbers
+from ..data.errors import DataError, check_numbers, suggest
+from ..data.registry import registry
+from ..data.world import World
 from ..encoders.transformer import Encoder, new_encoder, open_encoder, weights_hash
 from ..encoders.workers import cores, worker_pool
 from .representations import retrieval, sentence_vectors
-from .statistics import compare_seeds, seed_interval
+from .statistics import compare_seeds, holm, seed_interval
 from ..transfer.finetuning import SELECT, fine_tune, scorer
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #7468da40
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #5cfd8679
 @dataclass(frozen=True)
 class Trial:
     "A task, and where it is learnt and tested: data sets by name; None: the world's."
@@ -54,7 +57,7 @@ class Amounts:
         check_numbers(vars(self), "train test epochs", least=1, whole=True)
         check_numbers(vars(self), "few pairs", least=0, whole=True)
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #2df5052e
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #31ebbd8b
 @dataclass(frozen=True)
 class Material:
     "All rows of a report. `gather` makes it."
@@ -73,33 +76,46 @@ def gather(
     amounts: Amounts = Amounts(),           # noqa: B008  (frozen)
 ) -> Material:
     "The rows that an encoder is judged on. Raises `DataError` where no language has any."
+    if isinstance(languages, str): raise DataError("one language, not a list of them", found=languages, expected=f"[{languages!r}]")
     trials = trials or (WORLD if str(source) == "world" else REAL)
     english, more, tests = {}, {}, {}
     for t in trials:
-        english[t.task] = list(load(t.task, "en", "train", source, t.train))
-        found = {code: rows for code in languages for rows in [_first(t, code, "test", source)] if rows}
-        tests[t.task] = {code: rows[:amounts.test] for code, rows in found.items()}
-        more[t.task] = {code: rows for code in found if t.few and amounts.few and code != "en" for rows in [_first(t, code, "train", source)] if rows}
+        english[t.task] = list(load(t.task, "en", "train", source, _known(t.train)))
+        of = {code: _has(t.tests, code) for code in languages}
+        of = {code: name for code, name in of.items() if name is not False and _in_world(source, code)}
+        tests[t.task] = {code: _draw(list(load(t.task, code, "test", source, name)), amounts.test, 0) for code, name in of.items()}
+        more[t.task] = {code: list(load(t.task, code, "train", source, name)) for code, name in of.items() if t.few and amounts.few and code != "en"}
     if not any(tests.values()): raise DataError("nothing to test on", found=" ".join(languages), expected="languages that these data sets have", file=source)
-    pairs = {code: rows for code in languages if code != "en" and amounts.pairs for rows in [_pairs(code, source, parallel)[:amounts.pairs]] if rows}
+    pairs = {code: _pairs(code, source, parallel)[:amounts.pairs] for code in languages
+             if code != "en" and amounts.pairs and _in_world(source, code) and (str(source) == "world" or _has((parallel,), f"en-{code}") is not False)}
     return Material(str(source), english, more, tests, pairs)
 
 
-def _first(trial, code, split, source):
-    "The rows of the first of a trial's data sets that has the language; none is no error."
-    for name in trial.tests:
-        try: return list(load(trial.task, code, split, source, name))
-        except DataError: continue
-    return []
+def _known(name):
+    "A data set's name. Raises `DataError` for one that nobody knows: its languages would be missing, and nothing would say why."
+    if name is None or name in registry(): return name
+    raise DataError("unknown data set", found=name, remedy=suggest(name, registry()))
+
+
+def _has(names, code):
+    "The first of some data sets that has a language or pair; False: none has."
+    return next((n for n in map(_known, names) if n is None or registry()[n].serves(code)), False)
+
+
+def _in_world(source, code): return str(source) != "world" or code in World().languages
 
 
 def _pairs(code, source, parallel):
     "Each English sentence once: a sentence with two translations would be its own wrong answer."
-    try: rows = load("mt", f"en-{code}", "test", source, None if str(source) == "world" else parallel)
-    except DataError: return []
+    rows = load("mt", f"en-{code}", "test", source, None if str(source) == "world" else parallel)
     return list({s: (s, t) for s, t in zip(rows["source"], rows["target"])}.values())
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #d991fd36
+
+def _draw(rows, n, seed):
+    "n rows, in an order of the seed."
+    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:n]]
+
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #465b0c2c
 def judge(
     encoder: Encoder,
     material: Material,         # `gather`
@@ -116,14 +132,9 @@ def judge(
         for shot, learn in {"zero-shot": some, "few-shot": some + few}.items():
             if shot == "few-shot" and not few: continue
             model = fine_tune(task, learn, None, encoder, recipe={"epochs": amounts.epochs, "seed": seed, "threads": 1}, bar=bar, say=say)
-            rows += [{"task": task, "shot": shot, "language": code, "score": scorer(task, test)(model)[SELECT[task]], "rows": len(test)}
+            rows += [{"task": task, "shot": "English" if code == "en" else shot, "language": code, "score": scorer(task, test)(model)[SELECT[task]], "rows": len(test)}
                      for code, test in material.tests[task].items() if shot == "zero-shot" or code in material.more[task]]
     return rows
-
-
-def _draw(rows, n, seed):
-    "n rows, in an order of the seed."
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:n]]
 
 
 def _found(encoder, pairs):
@@ -135,7 +146,7 @@ def _found(encoder, pairs):
         rows += [{"task": "retrieval", "shot": shot, "language": code, "score": score, "rows": len(both)} for shot, score in (("from English", found.forward), ("into English", found.backward))]
     return rows
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #03a090f1
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #51692f17
 def untrained(
     like: Encoder,
     seed: int = 0,
@@ -145,7 +156,7 @@ def untrained(
     return new_encoder(c.model_type, like.tokenizer, layers=like.layers, width=like.width, heads=c.num_attention_heads, max_length=like.max_length,
                        dropout=getattr(c, "hidden_dropout_prob", None), seed=seed)
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #a55672d8
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #65aa5b5e
 def vectors_encoder(
     tokenizer: PreTrainedTokenizerBase,
     words: Sequence[str],       # subwords
@@ -153,8 +164,9 @@ def vectors_encoder(
 ) -> Encoder:
     "Vectors of subwords as an encoder without layers: a state is its subword's vector, scaled to mean 0 and spread 1, wherever it stands."
     vectors = np.asarray(vectors, np.float32)
+    if vectors.ndim == 2 and not np.isfinite(vectors).all(): raise DataError("a vector that is no number", found="nan or infinity", remedy="Did their training end in nan?")
     if vectors.ndim != 2 or len(words) != len(vectors): raise DataError("vectors that do not fit their subwords", found=vectors.shape, expected=f"({len(words)}, width)")
-    made = new_encoder("xlm-roberta", tokenizer, layers=1, width=vectors.shape[1], heads=1, max_length=tokenizer.model_max_length, dropout=0.0)
+    made = new_encoder("xlm-roberta", tokenizer, layers=1, width=vectors.shape[1], heads=1, max_length=min(tokenizer.model_max_length, 512), dropout=0.0)
     ids = tokenizer.convert_tokens_to_ids(list(words))
     lost = [w for w, i in zip(words, ids) if i == tokenizer.unk_token_id and w != tokenizer.unk_token]
     if lost: raise DataError("a subword that the tokenizer does not know", found=lost[0])
@@ -164,7 +176,7 @@ def vectors_encoder(
         made.model.embeddings.word_embeddings.weight[ids] = torch.from_numpy(vectors)
     return replace(made, name="word vectors", weights_hash=weights_hash(made.model))
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #8e1d2aae
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #f796c0bc
 def judge_all(
     encoders: Mapping[str, Sequence[str | Path]],   # name in the table → folders, one a seed; one folder several times: the same encoder, fine-tuned with several seeds
     folder: str | Path,                             # of the records
@@ -177,20 +189,41 @@ def judge_all(
     say=print,
 ) -> list[dict]:                                    # of `judge`, with "encoder" and "seed"
     "A report on several encoders, one process each core. Called again it goes on. Raises `DataError` if the records are of another question."
-    folder, asked = Path(folder), {"languages": list(languages), "amounts": asdict(amounts), "trials": trials and [asdict(t) for t in trials], "parallel": parallel}
-    jobs = [(name, seed, str(path)) for name, paths in encoders.items() for seed, path in enumerate(paths)]
-    todo = []
-    for name, seed, path in jobs:
-        file = folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}.json"
-        if not file.is_file(): todo.append((file, name, seed, path))
-        elif (there := json.loads(file.read_text("utf-8")))["asked"] != json.loads(json.dumps(asked)):
-            raise DataError("a record of another question", file=file, found=there["asked"], expected=asked, remedy="Name another folder, or delete this one")
+    folder, kind = Path(folder), "world" if str(source) == "world" else "files"     # whose files, and where, is nobody's business
+    asked = json.loads(json.dumps({"source": kind, "languages": list(languages), "amounts": asdict(amounts), "trials": trials and [asdict(t) for t in trials], "parallel": parallel}))
+    weights = {str(path): open_encoder(path).weights_hash for paths in encoders.values() for path in dict.fromkeys(paths)}
+    jobs = {folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}.json": (name, seed, str(path)) for name, paths in encoders.items() for seed, path in enumerate(paths)}
+    for file, (*_, path) in jobs.items(): _same_question(file, {"asked": asked, "weights": weights[path]})
+    todo = {file: job for file, job in jobs.items() if not file.is_file()}
+    if todo: _run(todo, folder, (asked, str(source), amounts, trials), workers or cores(), say)
+    return [r for file in jobs for r in saved_report(file)]
+
+
+def _same_question(file, wanted):
+    "Raises `DataError` where a record answers another question, or is of other weights."
+    if not file.is_file(): return
+    there = _record(file)
+    for what, value in wanted.items():
+        if there[what] != value: raise DataError(f"a record of another question: its {what!r} differ", file=file, found=there[what], expected=value, remedy="Name another folder, or delete this one")
+
+
+def _record(file):
+    "A record as it was written. Raises `DataError` for a file that is none."
+    try:
+        told = json.loads(Path(file).read_text("utf-8"))
+        return {key: told[key] for key in ("encoder", "seed", "weights", "asked", "rows")}
+    except (OSError, ValueError, KeyError, TypeError): raise DataError("not a record of a report", file=file, expected="what `judge_all` has written", remedy="Delete it, and call again") from None
+
+
+def _run(todo, folder, more, workers, say):
+    "Each job in a process; a line for each that is done."
     folder.mkdir(parents=True, exist_ok=True)
-    if todo:
-        with worker_pool(workers or cores(), folder) as submit:
-            running = [submit(_judged, *job, asked, str(source), amounts, trials) for job in todo]
+    try:
+        with worker_pool(min(workers, len(todo)), folder) as submit:
+            running = [submit(_judged, file, *job, *more) for file, job in todo.items()]
             for n, done in enumerate(as_completed(running), 1): say(f"{n} of {len(todo)}: {done.result()}")
-    return [r for f in sorted(folder.glob("*.json")) for r in saved_report(f)]
+    except BrokenProcessPool:
+        raise DataError("a worker process was killed: is the memory full?", found=f"{workers} workers", remedy="The same call goes on; with fewer workers it needs less memory") from None
 
 
 _kept = {}      # a worker's material, read once
@@ -208,23 +241,22 @@ def _judged(file, name, seed, path, asked, source, amounts, trials):
 
 def saved_report(
     file: str | Path,       # a record, or a folder of them
-) -> list[dict]:
-    "The rows of one record or of all, each with its encoder and seed. Raises `DataError` where there is none."
+) -> list[dict]:            # of `judge`, with "encoder", "seed" and "weights"
+    "The rows of one record or of all. Raises `DataError` where there is none."
     files = sorted(Path(file).glob("*.json")) if Path(file).is_dir() else [Path(file)]
-    if not files or not files[0].is_file(): raise DataError("no record of a report", file=file, expected="what `judge_all` has written")
-    told = [json.loads(f.read_text("utf-8")) for f in files]
-    return [{"encoder": t["encoder"], "seed": t["seed"], **r} for t in told for r in t["rows"]]
+    if not files: raise DataError("no record of a report", file=file, expected="what `judge_all` has written")
+    return [{"encoder": t["encoder"], "seed": t["seed"], "weights": t["weights"], **r} for t in map(_record, files) for r in t["rows"]]
 
-# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #9afa3dea
+# %% ../../nbs/5_evaluation/13_encoder_report.ipynb #938d4205
 def report_table(
     records: Sequence[dict],    # `judge_all`
 ):                              # `pandas.DataFrame`: encoder × (task, shot), strings "mean ± half-width", per cent
     "The mean over languages other than English of each task, over seeds."
     import pandas as pd
-    frame = _means(records)
-    told = frame.groupby(["encoder", "task", "shot"], sort=False).score.agg(list)
-    cell = lambda scores: seed_interval(scores).show(100, 1) if len(scores) > 1 else f"{100 * scores[0]:.1f}"
-    return pd.DataFrame({(task, shot): {name: cell(s) for (name, t, h), s in told.items() if (t, h) == (task, shot)}
+    told = _means(records).groupby(["encoder", "task", "shot"], sort=False).agg({"score": list, "weights": "nunique"})
+    drawn = lambda task, row: task != "retrieval" or row.weights > 1        # retrieval with one encoder draws nothing
+    cell = lambda task, row: seed_interval(row.score).show(100, 1) if len(row.score) > 1 and drawn(task, row) else f"{100 * row.score[0]:.1f}"
+    return pd.DataFrame({(task, shot): {name: cell(t, row) for (name, t, h), row in told.iterrows() if (t, h) == (task, shot)}
                          for task, shot in dict.fromkeys((t, h) for _, t, h in told.index)}).fillna("")
 
 
@@ -232,21 +264,26 @@ def less(
     records: Sequence[dict],
     one: str,                   # an encoder's name
     other: str,
-):                              # `pandas.DataFrame`: a row a (task, shot), both means, and their difference in points with its interval
+):                              # `pandas.DataFrame`: a row a (task, shot), both means, their difference in points with its interval, and p after Holm
     "How much better one encoder is than another, seed by seed, in points of the mean over languages."
     import pandas as pd
     frame, rows = _means(records), []
+    for name in (one, other):
+        if name not in set(frame.encoder): raise DataError("no such encoder in these records", found=name, remedy=suggest(name, list(dict.fromkeys(frame.encoder))))
     for (task, shot), part in frame.groupby(["task", "shot"], sort=False):
         a, b = (part[part.encoder == name].set_index("seed").score for name in (one, other))
         if a.empty and b.empty: continue        # asked of others only
         both = a.index.intersection(b.index)
         if len(both) < 2: raise DataError("too few seeds that both encoders have", found=len(both), expected="two or more", remedy=f"{one}: {list(a.index)}, {other}: {list(b.index)}")
         d = compare_seeds(list(a[both]), list(b[both]))
-        rows.append({"task": task, "shot": shot, one: 100 * a[both].mean(), other: 100 * b[both].mean(), "difference": d.show(100, 1), "low": 100 * d.low, "high": 100 * d.high})
-    return pd.DataFrame(rows)
+        rows.append({"task": task, "shot": shot, one: 100 * a[both].mean(), other: 100 * b[both].mean(), "difference": d.show(100, 1), "low": 100 * d.low, "high": 100 * d.high, "p": d.p})
+    adjusted = holm({i: r["p"] for i, r in enumerate(rows)})
+    return pd.DataFrame([r | {"p": adjusted[i]} for i, r in enumerate(rows)])
 
 
 def _means(records):
+    "Each encoder's and seed's mean over languages other than English."
     import pandas as pd
     frame = pd.DataFrame(records)
-    return frame[frame.language != "en"].groupby(["encoder", "task", "shot", "seed"], sort=False).score.mean().reset_index()
+    if frame.empty or not (frame.language != "en").any(): raise DataError("no records of other languages than English", found=f"{len(frame)} rows", expected="what `judge_all` gives")
+    return frame[frame.language != "en"].groupby(["encoder", "weights", "task", "shot", "seed"], sort=False).score.mean().reset_index()
