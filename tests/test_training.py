@@ -352,3 +352,10 @@ def test_two_processes_equal_one(tmp_path):
     assert losses == pytest.approx(result.curve("ner"), rel=1e-4)
     assert (weights(one) - weights(two)).abs().max() < 1e-4 < (weights(one) - weights(Tagger(dropout=0.0))).abs().max()
     assert sum(len(e["input_ids"]) for e in examples()) == records(tmp_path / "two")[-2]["tokens"]
+
+
+@pytest.mark.parametrize("told, found", [(None, "32"), ("7", "7")])
+def test_onednn_keeps_few_programs_unless_told(told, found):
+    environment = {k: v for k, v in os.environ.items() if k != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"} | ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": told} if told else {})
+    program = "import os, xlt_lib.encoders.training; print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+    assert subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip() == found

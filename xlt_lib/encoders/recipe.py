@@ -8,7 +8,7 @@ __all__ = ['SHAPES', 'PRECISIONS', 'WIDE', 'KEEPS', 'USUAL', 'rate', 'processor_
            'with_defaults']
 
 # %% ../../nbs/3_encoders/03_recipe.ipynb #dbb632f1
-import ctypes, math
+import ctypes, math, os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 import torch
@@ -126,6 +126,7 @@ def quick_dropout(device: torch.device):
 # %% ../../nbs/3_encoders/03_recipe.ipynb #f59314b7
 # numbers of glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD; so that it keeps its memory, and as they are by default
 KEEPS, USUAL = {-4: 0, -1: 2**31 - 1, -2: 2**26}, {-4: 65_536, -1: 2**17, -2: 2**17}
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")      # read by oneDNN once, at the first product in bf16
 
 
 @contextmanager
