@@ -15,7 +15,7 @@ from xlt_lib.encoders.transformer import new_encoder, open_encoder
 from xlt_lib.evaluation.encoder_report import Amounts, Trial, gather, judge, judge_all, less, report_table, saved_report, untrained, vectors_encoder
 from xlt_lib.evaluation.representations import sentence_vectors
 
-FEW = Amounts(train=30, few=6, test=20, pairs=40, epochs=1)
+FEW, SOON = Amounts(train=30, few=6, test=20, pairs=40), {"ner": 4, "pos": 4, "sentiment": 4}
 QUIET = {"bar": False, "say": lambda line: None}
 
 
@@ -44,7 +44,7 @@ def test_zero_shot_has_read_no_label_of_the_language(monkeypatch):
         return whole(task, rows, *more, **options)
     whole = encoder_report.fine_tune
     monkeypatch.setattr(encoder_report, "fine_tune", spy)
-    rows = judge(small(), replace(material(), english={"ner": material().english["ner"]}), FEW, **QUIET)
+    rows = judge(small(), replace(material(), english={"ner": material().english["ner"]}, steps=SOON), FEW, **QUIET)
     assert given == [("ner", {"en": 30}), ("ner", {"en": 30, "es": 6, "sw": 6})]
     assert [(r["task"], r["shot"], r["language"]) for r in rows] == [
         *(("retrieval", way, c) for c in ("es", "sw") for way in ("from English", "into English")),
@@ -53,12 +53,12 @@ def test_zero_shot_has_read_no_label_of_the_language(monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_report():
-    one, two, three = (judge(small(), replace(material(), english={"pos": material().english["pos"]}), FEW, s, **QUIET) for s in (0, 0, 1))
+    one, two, three = (judge(small(), replace(material(), english={"pos": material().english["pos"]}, steps=SOON), FEW, s, **QUIET) for s in (0, 0, 1))
     assert one == two != three
 
 
 def test_trials_without_more_rows_are_zero_shot_alone():
-    m = gather(["en", "es"], trials=[Trial("pos", few=False)], amounts=replace(FEW, pairs=0))
+    m = gather(["en", "es"], trials=[Trial("pos", few=False, steps=4)], amounts=replace(FEW, pairs=0))
     assert m.more == {"pos": {}} and m.pairs == {}
     assert {r["shot"] for r in judge(small(), m, FEW, **QUIET)} == {"English", "zero-shot"}
 
@@ -86,7 +86,7 @@ def test_word_vectors_have_no_order_and_no_context(tmp_path):
 
 
 # -- many encoders -------------------------------------------------------------------------------------------------------
-ASKED = {"languages": ["en", "es", "sw"], "amounts": replace(FEW, train=20, few=0), "trials": (Trial("ner"),), "workers": 1}
+ASKED = {"languages": ["en", "es", "sw"], "amounts": replace(FEW, train=20, few=0), "trials": (Trial("ner", steps=4),), "workers": 1}
 
 
 def test_records_survive(tmp_path):
