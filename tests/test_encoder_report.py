@@ -167,6 +167,18 @@ def test_the_committed_report_has_its_controls():
     assert record == about["weights"]       # what was judged is what is shipped
 
 
+def test_what_readme_says_of_it():
+    told, readme = saved_report(ROOT / "figures/twenty"), " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found = {e: 100 * pd.DataFrame([r for r in told if r["encoder"] == e and r["shot"] == "from English"]).score.mean() for e in ("twenty", "untrained")}
+    assert f"finds {found['twenty']:.1f} % of the translations" in readme and f"random weights find {found['untrained']:.1f} %" in readme
+    assert "over thirteen languages" in readme and len({r["language"] for r in told if r["task"] == "retrieval"}) == 13
+    gaps = less(told, "twenty", "untrained").query("task != 'retrieval'")
+    assert "the mean over all languages shows no difference" in readme and (gaps.p > 0.05).all()
+    with_translations = [r for r in told if r["language"] in ("ar", "de", "es", "fr", "he") and r["shot"] == "zero-shot"]
+    gain = less(with_translations, "twenty", "untrained").set_index("task")
+    assert "topics +{:.1f} points, tags +{:.1f}".format(*(gain.twenty - gain.untrained)[["topic", "pos"]]) in readme and (gain.low[["topic", "pos"]] > 0).all()
+
+
 @needs_real
 def test_real_files_are_gathered():
     m = gather(["en", "de", "sw", "yo"], REAL, amounts=Amounts(test=50, pairs=100))
