@@ -23,7 +23,7 @@ from ..data.corpora import load
 from ..data.display import write_whole
 from ..data.errors import DataError, check_numbers, suggest
 from ..data.registry import registry
-from ..data.world import World
+from ..data.world import the_world
 from ..encoders.transformer import Encoder, new_encoder, open_encoder, weights_hash
 from ..encoders.workers import cores, worker_pool
 from .representations import retrieval, sentence_vectors
@@ -105,7 +105,7 @@ def _has(names, code):
     return next((n for n in map(_known, names) if n is None or registry()[n].serves(code)), False)
 
 
-def _in_world(source, code): return str(source) != "world" or code in World().languages
+def _in_world(source, code): return str(source) != "world" or code in the_world().languages
 
 
 def _pairs(code, source, parallel):
