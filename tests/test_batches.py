@@ -111,3 +111,18 @@ def test_labels_must_fit_the_words():
         encode_words(tokenizer(), [["a"], ["a", "b"]], {"ner": [[0], [0]]})
     with pytest.raises(DataError, match="another number of sentences"): encode_words(tokenizer(), [["a"]], {"ner": []})
     assert encode_words(tokenizer(), []) == []
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.sampled_from([1, 4, 8]))
+@settings(max_examples=40, deadline=None)
+def test_batches_are_padded_to_a_multiple_or_to_the_longest(lengths, multiple):
+    made = Batches([{"input_ids": [7] * n} for n in lengths], Collator(0), tokens=80, multiple=multiple)
+    plan = made.plan(0)
+    assert sorted(i for b in plan for i in b) == list(range(len(lengths)))
+    for i, members in enumerate(plan):
+        batch, longest = made.batch(members, 0, i), max(lengths[m] for m in members)
+        width = batch["input_ids"].shape[1]
+        assert width == min(-(-longest // multiple) * multiple, max(lengths)) and batch["input_ids"].numel() <= 80
+        assert batch["attention_mask"].sum(1).tolist() == [lengths[m] for m in members]
+    plain = Batches(made.examples, Collator(0), tokens=80)
+    assert (made.fingerprint() == plain.fingerprint()) == (multiple == 1)

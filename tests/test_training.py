@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from xlt_lib.data.errors import DataError
 from xlt_lib.encoders import checkpoints as checkpointing
 from xlt_lib.encoders.batches import IGNORE, Collator
 from xlt_lib.encoders.checkpoints import checkpoints
-from xlt_lib.encoders.recipe import Recipe, autocast, processor_has_bf16, quick_dropout, rate
+from xlt_lib.encoders.recipe import LENGTHS, PLACES, Recipe, autocast, labelled, processor_has_bf16, quick_dropout, rate
 from xlt_lib.encoders.training import train
 from xlt_lib.encoders.transformer import new_encoder, weights_hash
 
@@ -354,8 +355,34 @@ def test_two_processes_equal_one(tmp_path):
     assert sum(len(e["input_ids"]) for e in examples()) == records(tmp_path / "two")[-2]["tokens"]
 
 
-@pytest.mark.parametrize("told, found", [(None, "32"), ("7", "7")])
-def test_onednn_keeps_few_programs_unless_told(told, found):
-    environment = {k: v for k, v in os.environ.items() if k != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"} | ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": told} if told else {})
-    program = "import os, xlt_lib.encoders.training; print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
-    assert subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip() == found
+def test_places_with_a_label_come_in_few_numbers_in_bf16_alone():
+    states, labels = torch.randn(2, 40, 8, requires_grad=True), torch.full((2, 40), IGNORE)
+    labels[0, 3:20], labels[1, 7] = 2, 1
+    exact, right = labelled(states, labels)
+    assert torch.equal(exact, states[labels != IGNORE]) and right.tolist() == [2] * 17 + [1]
+    with torch.autocast("cpu", torch.bfloat16): padded, told = labelled(states, labels)
+    assert len(padded) == 2 * PLACES and torch.equal(padded[:18], exact) and told.tolist() == [*right.tolist(), *[IGNORE] * (2 * PLACES - 18)]
+    loss = [torch.nn.functional.cross_entropy(s, t) for s, t in ((exact, right), (padded, told))]
+    assert loss[0].item() == pytest.approx(loss[1].item(), rel=1e-6)
+    a, b = (torch.autograd.grad(each, states)[0] for each in loss)
+    assert torch.allclose(a, b, atol=1e-8)
+    nothing, none = labelled(states, torch.full((2, 40), IGNORE))
+    assert nothing.shape == (0, 8) and none.shape == (0,)
+
+
+@pytest.mark.parametrize("precision, multiple", [("bf16", LENGTHS), ("fp32", 1)])
+def test_batches_have_few_shapes_where_programs_are_compiled_for_them(precision, multiple):
+    lengths, collate = [], Collator(1)
+    def watched(rows, dice):
+        batch = collate(rows, dice); lengths.append((batch["input_ids"].shape[1], max(len(r["input_ids"]) for r in rows))); return batch
+    train(Tagger(), examples(), replace(RECIPE, precision=precision), collate=watched, say=QUIET["say"])
+    longest = max(len(e["input_ids"]) for e in examples())
+    assert all(width == min(-(-own // multiple) * multiple, longest) for width, own in lengths) and len({own for _, own in lengths}) > 1
+
+
+def test_dropout_is_torchs_again_even_after_an_error():
+    before = torch.nn.functional.dropout
+    with pytest.raises(KeyError), quick_dropout(torch.device("cpu")):
+        assert torch.nn.functional.dropout is not before
+        raise KeyError
+    assert torch.nn.functional.dropout is before

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase
 from ..data.errors import DataError
 from .batches import IGNORE
 from .masking import MaskingCollator, Objective
+from .recipe import labelled
 from .transformer import Encoder, quietly, without_pooler
 
 # %% ../../nbs/3_encoders/16_detection.ipynb #77edd4de
@@ -89,11 +90,12 @@ class Detection(nn.Module):
 
     def replace(self, batch: dict) -> tuple[Tensor, Tensor]:
         "The generator's loss, and the ids with its samples in the hidden places. No gradient flows through the samples."
-        hidden = batch["labels"]["generator"] != IGNORE
-        states = self.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[hidden]
+        labels = batch["labels"]["generator"]; hidden = labels != IGNORE
+        states = self.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        states, right = labelled(states, labels)
         logits = F.linear(self.widen(states), self.model.get_input_embeddings().weight, self.bias)
-        loss = F.cross_entropy(logits.float(), batch["labels"]["generator"][hidden])
-        return loss, batch["input_ids"].masked_scatter(hidden, sample(logits.detach(), batch["u"][hidden]))
+        loss, u = F.cross_entropy(logits.float(), right), batch["u"][hidden]
+        return loss, batch["input_ids"].masked_scatter(hidden, sample(logits.detach()[:len(u)], u))
 
     def forward(self, batch: dict) -> dict:
         "Losses: `generator`, a mean over hidden subwords, and `detection`, a mean over all (or over the hidden ones)."

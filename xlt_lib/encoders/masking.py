@@ -17,6 +17,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from ..data.errors import DataError
 from .batches import IGNORE, Collator
+from .recipe import labelled
 from .text import Text
 from .transformer import Encoder, quietly
 
@@ -71,8 +72,8 @@ class MaskedLM(nn.Module):
 
     def loss(self, states: Tensor, labels: Tensor) -> Tensor:
         "The head reads the hidden places only: the others have no loss, and scores for a whole vocabulary are dear."
-        hidden = labels != IGNORE
-        return F.cross_entropy(self.model.lm_head(states[hidden]).float(), labels[hidden])
+        hidden, right = labelled(states, labels)
+        return F.cross_entropy(self.model.lm_head(hidden).float(), right)
 
     def forward(self, batch: dict) -> dict:
         states = self.states(batch)

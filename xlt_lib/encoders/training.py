@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError, suggest
 from .batches import Batches
 from .checkpoints import BestWeights, Log, Position, load_checkpoint, save_checkpoint, what_is_safe
-from .recipe import Recipe, adamw, autocast, quick_dropout, rate, set_rate, settings, unfreeze
+from .recipe import LENGTHS, Recipe, adamw, autocast, in_bf16, quick_dropout, rate, set_rate, settings, unfreeze
 
 # %% ../../nbs/3_encoders/05_training.ipynb #4ee208da
 def take_step(
@@ -118,7 +118,8 @@ def train(
     "Trains anything. Raises `DataError` for what cannot be trained on and for a loss that is no number."
     folder, weights, machine = Path(folder) if folder else None, weights or {}, _machine(tracker, folder, recipe)
     if not machine.is_main_process: say = lambda line: None
-    batches = Batches(examples, collate, recipe.tokens, recipe.rows, recipe.seed)
+    multiple = LENGTHS if machine.device.type == "cpu" and in_bf16(recipe, machine.device, model) else 1
+    batches = Batches(examples, collate, recipe.tokens, recipe.rows, recipe.seed, multiple)
     total = recipe.steps or sum(math.ceil(len(batches.plan(e)) / recipe.accumulate) for e in range(recipe.epochs))
     share = machine.process_index, machine.num_processes
     run = dict(**asdict(recipe), examples=batches.fingerprint(), weights=weights, processes=machine.num_processes,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from ..data.errors import DataError
 from ..encoders.batches import IGNORE
+from ..encoders.recipe import labelled
 
 # %% ../../nbs/4_transfer/01_heads.ipynb #768f17df
 def cross_entropy(
@@ -104,5 +105,5 @@ class MaskedHead(nn.Module):
 
     def loss(self, states: Tensor, mask: Tensor | None, labels: Tensor) -> Tensor:
         "The cross-entropy over the hidden subwords; `labels` is (rows, length), the right ids there and `IGNORE` elsewhere."
-        hidden = labels != IGNORE
-        return cross_entropy(self(states[hidden]), labels[hidden])
+        hidden, right = labelled(states, labels)
+        return cross_entropy(self(hidden), right)
