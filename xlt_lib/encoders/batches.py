@@ -122,7 +122,7 @@ POOL = 8192   # examples that are sorted by length together: large enough to sor
 
 
 class Rows(list):
-    "The examples of a batch, and the length to which it is padded if none of them is longer."
+    "The examples of a batch, and the length to which it is padded if none of them is longer. (A collator that makes another list of them pads to its own longest.)"
     longest = 0
 
 
