@@ -1,18 +1,20 @@
 """How fast does an encoder read? Run `python tests/benchmarks/bench_pretraining.py [--shape 4x192] [--seeds N] [--first N]`.
 
-A masked language model of XLM-R's kind reads the same sentences, once, in two ways: by the Hugging Face Trainer with its
-masked-LM collator, both as they come (8 sentences a batch at random, fp32, scores at all places), and by our loop (rows
-by length up to a number of subwords, bf16 where the processor has it and the width is worth it, scores at hidden places
-only, memory that is kept). A batch of ours holds 448 subwords at most, some sixteen sentences, and its learning rate is
-twice the Trainer's. The rate was chosen with the seeds 0 to 4, the batch among 416, 448 and 512 with those up to 24 (larger
-batches are quicker and end a little higher), so judge with others: `--first 25`. Each way first reads some rows that are not
-timed; then they take turns, seed by seed.
+A masked language model of XLM-R's kind reads the same sentences, once, in three ways: by the Hugging Face Trainer with its
+masked-LM collator, both at their defaults (8 sentences a batch at random, fp32, scores at all places, a rate of 5e-5 from
+the first step on); by the same Trainer with what so few steps ask for (ten times that rate, a warm-up, XLM-R's AdamW), which
+is as quick and learns far more; and by our loop (rows by length up to a number of subwords, bf16 where the processor has it
+and the width is worth it, scores at hidden places only, memory that is kept), once with 448 subwords a batch at most, some
+sixteen sentences, and once with 1,024, quicker still, but of so few steps it makes fewer than half. Its rate is twice that of
+the better Trainer. The rate was chosen with the seeds 0 to 4, the smaller batch among 416, 448 and 512 with those up to 24, so
+judge with others: `--first 25`. Each way first reads some rows that are not timed; then they take turns, seed by seed.
 
 Speeds are real subwords, without padding, by the second, on the clock and of processor time, which other programs
 disturb less. The loss is the mean over hidden places of sentences that nobody read, in nats, after one reading of
-everything: each way's mean over the seeds, with its range, and Welch's 95 % interval of the difference. Text: tweets and
-reviews of $XLT_DATA (or shared/data beside the repository) in three languages, else the embedded world. Exits 1 if that
-interval, over three seeds or more, lies above nought; never because of time.
+everything: each way's mean over the seeds, with its range, and Welch's 95 % interval of ours less each Trainer's. Text:
+tweets and reviews of $XLT_DATA (or shared/data beside the repository) in three languages, else the embedded world. Exits 1
+if over three seeds or more the interval lies above nought for our smaller batch, or for any batch against the Trainer as it
+comes; never because of time.
 """
 import argparse
 import math
@@ -20,6 +22,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -51,25 +54,31 @@ def sentences(n):
     return world_text(World(languages=("en", "sw", "yo"))).mono, "the embedded world"
 
 
-def theirs(model, rows, tokenizer, a, seed):
-    arguments = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=1, seed=seed, learning_rate=a.rate, warmup_steps=0.1, adam_beta2=0.98, adam_epsilon=1e-6,
-                                  weight_decay=0.01, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True)
+def tuned(a):
+    "The Trainer's arguments that so few steps ask for."
+    return dict(learning_rate=a.rate, warmup_steps=0.1, adam_beta2=0.98, adam_epsilon=1e-6, weight_decay=0.01)
+
+
+def theirs(model, rows, tokenizer, a, seed, **changed):
+    arguments = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=1, seed=seed, report_to="none", save_strategy="no", logging_strategy="no",
+                                  disable_tqdm=True, use_cpu=True, **changed)
     trainer = Trainer(model=model.model, args=arguments, train_dataset=Dataset.from_list([{"input_ids": r["input_ids"]} for r in rows]),
                       data_collator=DataCollatorForLanguageModeling(tokenizer))
     trainer.remove_callback(PrinterCallback)
     return trainer.train
 
 
-def ours(model, rows, tokenizer, a, seed):
-    recipe = Recipe(learning_rate=2 * a.rate, epochs=1, tokens=a.tokens, rows=None, betas=(0.9, 0.98), epsilon=1e-6, threads=a.threads, seed=seed)
+def ours(model, rows, tokenizer, a, seed, tokens):
+    recipe = Recipe(learning_rate=2 * a.rate, epochs=1, tokens=tokens, rows=None, betas=(0.9, 0.98), epsilon=1e-6, threads=a.threads, seed=seed)
     return lambda: train(model, rows, recipe, collate=MaskingCollator(tokenizer), bar=False, say=lambda line: None)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", default="4x192", help="layers x width")
-    parser.add_argument("--rate", type=float, default=5e-4, help="the Trainer's learning rate")
-    for name, default in (("seeds", 1), ("rows", 2400), ("vocabulary", 12000), ("tokens", 448), ("threads", 2), ("first", 0)): parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--rate", type=float, default=5e-4, help="the better Trainer's learning rate; ours is twice that")
+    for name, default in (("seeds", 1), ("rows", 2400), ("vocabulary", 12000), ("threads", 2), ("first", 0)): parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[448, 1024], help="subwords a batch of ours; each is a way of its own, the smallest first")
     a = parser.parse_args()
     logging.set_verbosity_error(); logging.disable_progress_bar()
     torch.set_num_threads(a.threads)
@@ -77,13 +86,13 @@ def main():
     mono, what = sentences(a.rows)
     each = a.rows // len(mono)
     mono = {c: rows[:each + 200] for c, rows in mono.items()}
-    tokenizer = learn_tokenizer(mono, Size(layers, width, width // 32, a.vocabulary, 128, a.tokens, 1, a.rate), say=lambda line: None)
+    tokenizer = learn_tokenizer(mono, Size(layers, width, width // 32, a.vocabulary, 128, 512, 1, a.rate), say=lambda line: None)
     rows = masked_examples(Text({c: r[:each] for c, r in mono.items()}, {}), tokenizer, 128, exponent=1.0)
     unread = {c: masked_examples(Text({c: r[each:]}, {}), tokenizer, 128) for c, r in mono.items()}
     subwords = sum(len(r["input_ids"]) for r in rows)
     print(f"{what}, {len(rows):,} sentences, {subwords:,} subwords, vocabulary {len(tokenizer):,}, {a.shape}, {a.threads} threads, bf16 in this processor: {processor_has_bf16(torch.device('cpu'))}")
     make = lambda seed: MaskedLM(new_encoder("xlm-roberta", tokenizer, layers=layers, width=width, heads=width // 32, max_length=128, seed=seed), seed)
-    ways, found = {"Trainer, as it comes": theirs, "ours": ours}, {}
+    ways, found = {"Trainer, as it comes": theirs, "Trainer, better rate": partial(theirs, **tuned(a))} | {f"ours, {n:,}": partial(ours, tokens=n) for n in a.tokens}, {}
     for way in ways.values(): way(make(0), rows[:64], tokenizer, a, 0)()
     for seed in range(a.first, a.first + a.seeds):
         for name, way in ways.items():
@@ -95,13 +104,20 @@ def main():
             loss = mean(math.log(p) for p in perplexities(model, unread, tokenizer).values())
             found.setdefault(name, []).append((subwords / clock, subwords / cpu, loss))
             print(f"  seed {seed}  {name:22} {subwords / clock:9,.0f} subwords/s on the clock {subwords / cpu:9,.0f} of processor time   loss {loss:.3f}", flush=True)
-    (base, mine) = found.values()
-    print(f"ours / Trainer: {median(m[0] / b[0] for m, b in zip(mine, base)):.1f} x on the clock, {median(m[1] / b[1] for m, b in zip(mine, base)):.1f} x by processor time")
     for name, runs in found.items(): print(f"loss, {name}: {mean(r[2] for r in runs):.3f} ({min(r[2] for r in runs):.3f} to {max(r[2] for r in runs):.3f})")
-    if a.seeds < 3: return
+    (plain, base), (better, best), *mine = found.items()
+    above = [f"{name} > {plain}" for name, runs in mine if not_as_good(name, runs, plain, base)]
+    above += [f"{name} > {better}" for name, runs in mine if not_as_good(name, runs, better, best) and name == mine[0][0]]
+    if above: sys.exit(f"a loss of ours is too high: {', '.join(above)}")
+
+
+def not_as_good(name, mine, peer, base):
+    "Prints how a way of ours compares with a peer; over three seeds or more, whether its loss is surely the higher one."
+    print(f"{name} / {peer}: {median(m[0] / b[0] for m, b in zip(mine, base)):.1f} x on the clock, {median(m[1] / b[1] for m, b in zip(mine, base)):.1f} x by processor time")
+    if len(mine) < 3: return False
     away = compare_seeds([r[2] for r in mine], [r[2] for r in base], paired=False)
-    print(f"our loss less the Trainer's: {away}")
-    if away.low > 0: sys.exit("our loss is above the Trainer's")
+    print(f"  loss, ours less theirs: {away}")
+    return away.low > 0
 
 
 if __name__ == "__main__": main()
