@@ -12,10 +12,10 @@ order.
 
 Speeds are real subwords, without padding, by the second, on the clock and of processor time, which other programs
 disturb less. The loss is the mean over hidden places of a language's sentences that no way has read, in nats, then over
-languages, after one reading of everything: each way's mean over the seeds, with its range, and Welch's 95 % interval of ours less each Trainer's. Text:
-tweets and reviews of $XLT_DATA (or shared/data beside the repository) in three languages, else the embedded world. Exits 1
-if over three seeds or more the interval lies above nought for our smaller batch, or for any batch against the Trainer as it
-comes; never because of time.
+languages, after one reading of everything: each way's mean over the seeds, with its range, and Welch's 95 % interval of ours
+less each Trainer's. Text: tweets and reviews of $XLT_DATA (or shared/data beside the repository) in three languages, else the
+embedded world. Exits 1 if over three seeds or more the interval lies above nought for our smaller batch, or for any batch
+against the Trainer as it comes; never because of time.
 """
 import argparse
 import math
